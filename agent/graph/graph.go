@@ -1,0 +1,137 @@
+// Package graph is the dependency graph that evidence builds: things and the
+// named relations between them. An edge From -relation-> To says that From
+// depends on To.
+package graph
+
+import (
+	"slices"
+
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+)
+
+// Relations used by the toolsets that ship. A toolset may add its own; triage
+// follows what a check lists, not this table.
+const (
+	Claims       = "claims"        // Pod -> ResourceClaim
+	FromTemplate = "from-template" // ResourceClaim or Pod -> ResourceClaimTemplate
+	Class        = "class"         // ResourceClaim -> DeviceClass; PVC -> StorageClass; Ingress -> IngressClass
+	OfferedBy    = "offered-by"    // DeviceClass -> driver (Kind "Driver") or Node
+	Allocated    = "allocated"     // ResourceClaim -> Device
+	HeldBy       = "held-by"       // Device or ResourceClaim -> the claim or Pod that holds what is wanted
+	TaintedBy    = "tainted-by"    // Device -> DeviceTaintRule
+	Publishes    = "published-by"  // Driver or Node -> the DaemonSet or Pod of the plugin
+	RunsOn       = "runs-on"       // Pod -> Node
+	Owns         = "owns"          // controller -> what it makes: Deployment -> ReplicaSet -> Pod
+	Controlled   = "controlled-by" // Pod -> ReplicaSet -> Deployment
+	Uses         = "uses"          // Pod -> ConfigMap, Secret, ServiceAccount, PriorityClass, RuntimeClass
+	Mounts       = "mounts"        // Pod -> PersistentVolumeClaim
+	BoundTo      = "bound-to"      // PVC -> PersistentVolume
+	Selects      = "selects"       // Service -> Pod; PodDisruptionBudget -> Pod
+	RoutesTo     = "routes-to"     // Ingress, HTTPRoute -> Service
+	Scales       = "scales"        // HorizontalPodAutoscaler -> Deployment
+	LimitedBy    = "limited-by"    // ReplicaSet, Pod -> ResourceQuota, LimitRange
+	GuardedBy    = "guarded-by"    // anything -> admission webhook configuration; webhook -> Service
+	IsolatedBy   = "isolated-by"   // Pod -> NetworkPolicy
+	GatedBy      = "gated-by"      // Pod -> what keeps it from the queue
+	Contains     = "contains"      // Namespace -> the abnormal things in it
+	BlockedBy    = "blocked-by"    // Pod -> what the scheduler counts against it (Node, quota)
+)
+
+// Graph collects edges; it is not safe for concurrent use.
+type Graph struct {
+	out   map[incident.Ref][]incident.Edge
+	nodes []incident.Ref
+	seen  map[incident.Ref]bool
+}
+
+// New makes an empty graph.
+func New() *Graph {
+	return &Graph{out: map[incident.Ref][]incident.Edge{}, seen: map[incident.Ref]bool{}}
+}
+
+func (g *Graph) node(r incident.Ref) {
+	if !g.seen[r] {
+		g.seen[r] = true
+		g.nodes = append(g.nodes, r)
+	}
+}
+
+// Add puts edges in. The same edge from several looks keeps all its evidence.
+func (g *Graph) Add(edges ...incident.Edge) {
+	for _, e := range edges {
+		g.node(e.From)
+		g.node(e.To)
+		i := slices.IndexFunc(g.out[e.From], func(o incident.Edge) bool { return o.Relation == e.Relation && o.To == e.To })
+		if i < 0 {
+			e.Evidence = slices.Clone(e.Evidence)
+			g.out[e.From] = append(g.out[e.From], e)
+			continue
+		}
+		have := &g.out[e.From][i]
+		for _, id := range e.Evidence {
+			if !slices.Contains(have.Evidence, id) {
+				have.Evidence = append(have.Evidence, id)
+			}
+		}
+	}
+}
+
+// Nodes lists every thing in the order in which it was first named.
+func (g *Graph) Nodes() []incident.Ref { return slices.Clone(g.nodes) }
+
+// Out lists the edges leaving a thing, in the order in which they were added.
+func (g *Graph) Out(r incident.Ref) []incident.Edge { return g.out[r] }
+
+// Edges lists all edges in a stable order.
+func (g *Graph) Edges() []incident.Edge {
+	var all []incident.Edge
+	for _, n := range g.nodes {
+		all = append(all, g.out[n]...)
+	}
+	return all
+}
+
+// Path gives a shortest chain of edges from one thing to another, nil if there
+// is none or both are the same.
+func (g *Graph) Path(from, to incident.Ref) []incident.Edge {
+	if from == to {
+		return nil
+	}
+	came := map[incident.Ref]incident.Edge{}
+	queue := []incident.Ref{from}
+	visited := map[incident.Ref]bool{from: true}
+	for len(queue) > 0 {
+		n := queue[0]
+		queue = queue[1:]
+		for _, e := range g.out[n] {
+			if visited[e.To] {
+				continue
+			}
+			visited[e.To] = true
+			came[e.To] = e
+			if e.To == to {
+				var path []incident.Edge
+				for at := to; at != from; at = came[at].From {
+					path = append(path, came[at])
+				}
+				slices.Reverse(path)
+				return path
+			}
+			queue = append(queue, e.To)
+		}
+	}
+	return nil
+}
+
+// Depth gives the number of edges on a shortest way from one thing to another,
+// -1 if there is none.
+func (g *Graph) Depth(from, to incident.Ref) int {
+	if from == to {
+		return 0
+	}
+	p := g.Path(from, to)
+	if p == nil {
+		return -1
+	}
+	return len(p)
+}
