@@ -100,7 +100,7 @@ const (
 	ReasoningPart PartKind = "reasoning"
 	// CallPart carries one complete tool call.
 	CallPart PartKind = "call"
-	// UsagePart carries token counts.
+	// UsagePart carries token counts of the whole turn; the last one counts.
 	UsagePart PartKind = "usage"
 	// FinishPart ends the stream with a reason.
 	FinishPart PartKind = "finish"
@@ -121,7 +121,10 @@ type Part struct {
 	Call   Call
 	Input  int
 	Output int
-	Reason string
+	// Estimated says that the server gave no token counts and that Input and
+	// Output are a quarter of the bytes instead.
+	Estimated bool
+	Reason    string
 }
 
 // ErrorKind classifies a failed request.
