@@ -1,0 +1,47 @@
+# The whole of what a developer runs. CI runs `make verify`.
+GO      ?= go
+BIN     ?= bin
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X github.com/gumshoe-ai/gumshoe/integrations/app.version=$(VERSION)
+FUZZTIME ?= 30s
+CACHE   ?= $(shell $(GO) env GOCACHE)/../gumshoe
+LINTER  := $(CACHE)/golangci-lint-$(shell sed -n 's|^\tgithub.com/golangci/golangci-lint/v2 ||p' deploy/tools.mod | cut -d' ' -f1)
+
+.PHONY: build test lint fmt cluster bench docs verify fuzz eval
+
+build: ## the binary, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/gumshoe .
+
+test: ## everything that needs no cluster
+	$(GO) test ./...
+
+cluster: ## the suites on a real kube-apiserver, scheduler, controller-manager and etcd
+	cd evals/cluster && $(GO) run ./cmd/controlplane build && $(GO) test -timeout 30m ./...
+
+eval: build ## the recorded incidents
+	$(BIN)/gumshoe eval run
+
+lint: $(LINTER)
+	$(LINTER) run ./...
+	cd evals/cluster && $(GO) vet ./...
+
+$(LINTER):
+	mkdir -p $(CACHE)
+	$(GO) build -modfile=deploy/tools.mod -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+fmt:
+	gofmt -w $(shell git ls-files '*.go')
+
+bench: build ## the figures of docs/benchmarks.md
+	deploy/bench.sh
+
+docs: build ## generated pages; a test fails when they are stale
+	$(GO) test ./integrations/app -run TestGeneratedDocs -update
+
+fuzz: ## a smoke of every parser that takes outside bytes
+	FUZZTIME=$(FUZZTIME) deploy/fuzz.sh
+
+verify: ## what CI checks
+	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
+	$(GO) vet ./...
+	$(MAKE) lint test eval cluster
