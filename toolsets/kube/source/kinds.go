@@ -271,18 +271,54 @@ func (d *Served) find(word string) (Mapping, bool) {
 	return Mapping{}, false
 }
 
-// near offers a kind whose name begins like the word.
+// near offers the kind whose name is closest, empty if none is close.
 func (d *Served) near(word string) string {
 	w := strings.ToLower(word)
-	if len(w) < 3 {
-		return ""
+	best, at := "", 3
+	if len(w) < 5 {
+		at = 2
 	}
 	for _, m := range d.Kinds {
-		if k := strings.ToLower(m.Kind); strings.HasPrefix(k, w) || strings.HasPrefix(w, k) || strings.HasPrefix(k, w[:len(w)-1]) && len(k) <= len(w)+2 {
-			return m.Kind
+		for _, name := range []string{strings.ToLower(m.Kind), m.GVR.Resource} {
+			if n := Distance(w, name, at); n < at {
+				best, at = m.Kind, n
+			}
 		}
 	}
-	return ""
+	return best
+}
+
+// Distance is the number of letters to insert, delete or replace to turn one
+// word into another (Levenshtein), at most limit.
+func Distance(a, b string, limit int) int {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	if len(b)-len(a) >= limit {
+		return limit
+	}
+	row := make([]int, len(a)+1)
+	for i := range row {
+		row[i] = i
+	}
+	for j := 1; j <= len(b); j++ {
+		diag := row[0]
+		row[0] = j
+		least := j
+		for i := 1; i <= len(a); i++ {
+			cost := diag
+			if a[i-1] != b[j-1] {
+				cost++
+			}
+			diag = row[i]
+			row[i] = min(cost, row[i]+1, row[i-1]+1)
+			least = min(least, row[i])
+		}
+		if least >= limit {
+			return limit
+		}
+	}
+	return min(row[len(a)], limit)
 }
 
 func quote(s string) string {
