@@ -1,0 +1,115 @@
+package openaichat
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/gumshoe-ai/gumshoe/agent/llm"
+)
+
+// assembler puts tool calls together from their pieces. The protocol gives
+// each piece the index of its call; servers leave it out, start at 1, use 0 for
+// all, or repeat id, type and name in each piece. The rules:
+//
+//   - a piece belongs to the call of its index; without an index to the call of
+//     its id; without both to the newest call;
+//   - it begins a new call when it carries another id than that call, or a name
+//     and no id although that call has its name and whole arguments;
+//   - id and name are set once: repetitions count for nothing.
+type assembler struct {
+	slots []*slot
+	turn  int
+	used  map[string]bool
+}
+
+type slot struct {
+	choice   int
+	index    *int
+	id, name string
+	args     []byte
+}
+
+// newAssembler knows the ids of the conversation, so that new ones are unique.
+func newAssembler(req llm.Request) *assembler {
+	a := &assembler{turn: len(req.Messages), used: map[string]bool{}}
+	for _, m := range req.Messages {
+		for _, c := range m.Calls {
+			a.used[c.ID] = true
+		}
+	}
+	return a
+}
+
+// add takes a piece of a call.
+func (a *assembler) add(choice int, d callDelta) {
+	id, name := joinHalves(d.ID), joinHalves(d.Function.Name)
+	s := a.find(choice, d.Index, id)
+	if s == nil || begins(s, id, name, d.Function.Arguments) {
+		s = &slot{choice: choice, index: d.Index}
+		a.slots = append(a.slots, s)
+	}
+	if s.id == "" {
+		s.id = id
+	}
+	switch {
+	case s.name == "":
+		s.name = name
+	case name != "" && name != s.name && len(s.args) == 0:
+		s.name += name // a name in pieces
+	}
+	s.args = append(s.args, d.Function.Arguments...)
+}
+
+// find gives the newest call that a piece may belong to.
+func (a *assembler) find(choice int, index *int, id string) *slot {
+	for i := len(a.slots) - 1; i >= 0; i-- {
+		s := a.slots[i]
+		if s.choice != choice {
+			continue
+		}
+		switch {
+		case index != nil && s.index != nil:
+			if *index == *s.index {
+				return s
+			}
+		case id == "" || s.id == "" || s.id == id:
+			return s
+		}
+	}
+	return nil
+}
+
+// begins reports whether a piece found its call at an end and begins another.
+func begins(s *slot, id, name string, args text) bool {
+	if id != "" && s.id != "" && id != s.id {
+		return true
+	}
+	if id != "" || name == "" || s.name == "" {
+		return false
+	}
+	if len(s.args) == 0 {
+		return s.index == nil && name != s.name && len(args) > 0
+	}
+	return name != s.name || (len(args) > 0 && json.Valid(s.args))
+}
+
+// finish gives the calls in the order in which they began. Calls without any
+// content are dropped: some servers leave gaps.
+func (a *assembler) finish() []llm.Call {
+	var calls []llm.Call
+	for i, s := range a.slots {
+		if s.id == "" && s.name == "" && len(s.args) == 0 {
+			continue
+		}
+		id := s.id
+		for n := 0; id == "" || a.used[id]; n++ {
+			id = fmt.Sprintf("call_%d_%d", a.turn, i)
+			if n > 0 {
+				id += fmt.Sprintf("_%d", n)
+			}
+		}
+		a.used[id] = true
+		calls = append(calls, llm.Call{ID: id, Name: s.name, Args: joinHalves(s.args)})
+	}
+	return calls
+}
