@@ -2,7 +2,6 @@ package openaichat
 
 import (
 	"encoding/json"
-	"fmt"
 
 	"github.com/gumshoe-ai/gumshoe/agent/llm"
 )
@@ -16,28 +15,13 @@ import (
 //   - it begins a new call when it carries another id than that call, or a name
 //     and no id although that call has its name and whole arguments;
 //   - id and name are set once: repetitions count for nothing.
-type assembler struct {
-	slots []*slot
-	turn  int
-	used  map[string]bool
-}
+type assembler struct{ slots []*slot }
 
 type slot struct {
 	choice   int
 	index    *int
 	id, name string
 	args     []byte
-}
-
-// newAssembler knows the ids of the conversation, so that new ones are unique.
-func newAssembler(req llm.Request) *assembler {
-	a := &assembler{turn: len(req.Messages), used: map[string]bool{}}
-	for _, m := range req.Messages {
-		for _, c := range m.Calls {
-			a.used[c.ID] = true
-		}
-	}
-	return a
 }
 
 // add takes a piece of a call.
@@ -97,19 +81,10 @@ func begins(s *slot, id, name string, args text) bool {
 // content are dropped: some servers leave gaps.
 func (a *assembler) finish() []llm.Call {
 	var calls []llm.Call
-	for i, s := range a.slots {
-		if s.id == "" && s.name == "" && len(s.args) == 0 {
-			continue
+	for _, s := range a.slots {
+		if s.id != "" || s.name != "" || len(s.args) > 0 {
+			calls = append(calls, llm.Call{ID: s.id, Name: s.name, Args: joinHalves(s.args)})
 		}
-		id := s.id
-		for n := 0; id == "" || a.used[id]; n++ {
-			id = fmt.Sprintf("call_%d_%d", a.turn, i)
-			if n > 0 {
-				id += fmt.Sprintf("_%d", n)
-			}
-		}
-		a.used[id] = true
-		calls = append(calls, llm.Call{ID: id, Name: s.name, Args: joinHalves(s.args)})
 	}
 	return calls
 }

@@ -127,7 +127,7 @@ func (m *Model) open(ctx context.Context, req llm.Request) (*session, *llm.Error
 
 // begin sends one request.
 func (m *Model) begin(ctx context.Context, req llm.Request, known habit) (*session, *llm.Error) {
-	s := &session{request: req, exchange: &transport.Exchange{Patch: m.patch(req, known)}, calls: newAssembler(req)}
+	s := &session{request: req, exchange: &transport.Exchange{Patch: m.patch(req, known)}}
 	body, err := wireRequest(req, known, m.info.Tools)
 	if err != nil {
 		return s, &llm.Error{Kind: llm.BadRequest, Text: err.Error(), Err: err}
@@ -147,10 +147,10 @@ type session struct {
 	request  llm.Request
 	exchange *transport.Exchange
 	stream   *openai.ChatCompletionStream
-	calls    *assembler
+	calls    assembler
 
 	text, reasoning   runes
-	inBytes, outBytes int
+	outBytes          int
 	input, output     int
 	reason            string
 	refused, finished bool
@@ -223,16 +223,13 @@ func (s *session) end(err error) *llm.Error {
 	}
 	s.say(llm.ReasoningPart, s.reasoning.flush())
 	s.say(llm.TextPart, s.text.flush())
-	calls := s.calls.finish()
+	calls := transport.NameCalls(s.request, s.calls.finish())
 	for _, c := range calls {
 		s.outBytes += len(c.Name) + len(c.Args)
 		s.ready = append(s.ready, llm.Part{Kind: llm.CallPart, Call: c})
 	}
-	usage := llm.Part{Kind: llm.UsagePart, Input: s.input, Output: s.output}
-	if s.input+s.output == 0 {
-		usage.Input, usage.Output, usage.Estimated = llm.Estimate(s.request), llm.Tokens(s.outBytes), true
-	}
-	s.ready = append(s.ready, usage, llm.Part{Kind: llm.FinishPart, Reason: finishReason(s.reason, len(calls) > 0, s.refused)})
+	s.ready = append(s.ready, transport.Usage(s.request, s.input, s.output, s.outBytes),
+		llm.Part{Kind: llm.FinishPart, Reason: transport.FinishReason(s.reason, len(calls) > 0, s.refused)})
 	s.finished = true
 	return nil
 }
@@ -252,21 +249,4 @@ func (s *session) failure(ctx context.Context, err error) *llm.Error {
 		return &llm.Error{Kind: llm.Incomplete, Text: "the stream ended before its finish reason; ask again", Err: err}
 	}
 	return &llm.Error{Kind: llm.BadRequest, Text: err.Error(), Err: err}
-}
-
-// finishReason normalises. Many servers say "stop" although there are calls.
-func finishReason(wire string, calls, refused bool) string {
-	switch strings.ToLower(wire) {
-	case "length", "max_tokens", "max_length", "model_length":
-		return llm.FinishLength
-	case "content_filter", "refusal", "safety", "recitation", "prohibited_content":
-		return llm.FinishRefused
-	}
-	switch {
-	case calls:
-		return llm.FinishCalls
-	case refused:
-		return llm.FinishRefused
-	}
-	return llm.FinishStop
 }
