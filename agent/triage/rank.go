@@ -1,0 +1,151 @@
+package triage
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+)
+
+// candidate is a possible cause while it is weighed.
+type candidate struct {
+	cause    incident.Cause
+	severity incident.Severity
+	finding  incident.Finding
+	// root and depth say from which subject asked about the cause is reached
+	// and over how many edges; depth is -1 when no way leads there.
+	root  incident.Ref
+	depth int
+	// under is set when a deeper or more telling cause explains this one.
+	under *candidate
+	score float64
+	// proposals the runbook that named the cause makes.
+	proposals []incident.Proposal
+	refuted   []incident.Refutation
+}
+
+// Weights of the ranking. They are judgements, kept together so that they can
+// be argued about: evidence first, then how directly the cause is tied to what
+// was asked.
+const (
+	// strong is the score from which a fault explains what depends on it.
+	strong = 0.5
+	// unconnected multiplies the score of a fault no edge ties to the question.
+	unconnected = 0.4
+)
+
+// rank orders the candidates: what explains others before what is explained,
+// then by score, nearness in the evidence, and name.
+func (s *session) rank(cands []*candidate) []*candidate {
+	for _, c := range cands {
+		c.root, c.depth = s.reach(c.cause.Subject)
+		c.score = c.cause.Confidence
+		if c.depth < 0 {
+			c.score *= unconnected
+		}
+	}
+	for _, c := range cands {
+		c.under = s.explainer(c, cands)
+	}
+	slices.SortStableFunc(cands, func(a, b *candidate) int {
+		if d := cmp.Compare(bool2int(a.under != nil), bool2int(b.under != nil)); d != 0 {
+			return d
+		}
+		if d := cmp.Compare(b.score, a.score); d != 0 {
+			return d
+		}
+		if d := cmp.Compare(b.severity.Weight(), a.severity.Weight()); d != 0 {
+			return d
+		}
+		if d := cmp.Compare(b.depth, a.depth); d != 0 {
+			return d
+		}
+		if a.cause.Subject != b.cause.Subject {
+			if a.cause.Subject.Less(b.cause.Subject) {
+				return -1
+			}
+			return 1
+		}
+		return cmp.Compare(a.cause.Code, b.cause.Code)
+	})
+	return cands
+}
+
+// explainer finds a stronger candidate on something that c's subject depends
+// on. On one and the same subject the more severe explains the milder: that a
+// container was killed for memory explains that it restarts.
+func (s *session) explainer(c *candidate, all []*candidate) *candidate {
+	var best *candidate
+	for _, o := range all {
+		if o == c || o.cause.Confidence < strong || !notLater(o, c) {
+			continue
+		}
+		if o.cause.Subject == c.cause.Subject {
+			if o.severity.Weight() > c.severity.Weight() && (best == nil || o.score > best.score) {
+				best = o
+			}
+			continue
+		}
+		there := s.graph.Path(c.cause.Subject, o.cause.Subject)
+		if there == nil {
+			continue
+		}
+		// Two things that depend on each other explain nothing: keep both.
+		if s.graph.Path(o.cause.Subject, c.cause.Subject) != nil && o.severity.Weight() <= c.severity.Weight() {
+			continue
+		}
+		if best == nil || o.score > best.score {
+			best = o
+		}
+	}
+	return best
+}
+
+// notLater reports whether o may have caused c: a cause does not begin after
+// its effect. Unknown times forbid nothing.
+func notLater(o, c *candidate) bool {
+	a, b := o.finding.FirstSeen, c.finding.FirstSeen
+	if a.IsZero() || b.IsZero() {
+		return true
+	}
+	return !a.After(b.Add(time.Hour))
+}
+
+// reach gives the nearest subject asked about from which a thing is reached.
+func (s *session) reach(to incident.Ref) (incident.Ref, int) {
+	best, depth := incident.Ref{}, -1
+	for _, r := range s.roots {
+		if d := s.graph.Depth(r, to); d >= 0 && (depth < 0 || d < depth) {
+			best, depth = r, d
+		}
+	}
+	return best, depth
+}
+
+// symptoms lists the symptom findings, those on the subjects asked about first.
+func (s *session) symptoms() []incident.Finding {
+	var out []incident.Finding
+	for _, f := range s.findings {
+		if f.Role == incident.Symptom {
+			out = append(out, f)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b incident.Finding) int {
+		return cmp.Compare(bool2int(!slices.Contains(s.roots, a.Subject)), bool2int(!slices.Contains(s.roots, b.Subject)))
+	})
+	return out
+}
+
+// explains reports whether a cause accounts for a symptom: it sits on the same
+// thing or on something the thing depends on.
+func (s *session) explains(c incident.Ref, symptom incident.Ref) bool {
+	return c == symptom || s.graph.Path(symptom, c) != nil
+}
+
+func bool2int(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}

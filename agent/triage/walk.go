@@ -1,0 +1,190 @@
+package triage
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
+)
+
+// look is one check of one subject and what it answered.
+type look struct {
+	subject incident.Ref
+	check   tool.Check
+	ev      incident.Evidence
+	res     tool.Result
+}
+
+// walk judges the subjects level by level. A subject is entered when it was
+// asked about or when something abnormal leads to it; what it depends on is
+// followed only while it is itself abnormal, so a healthy dependency ends the
+// way and a large cluster is not read through.
+func (s *session) walk(ctx context.Context) error {
+	level := slices.Clone(s.roots)
+	for depth := 0; len(level) > 0 && depth <= s.limits.Depth; depth++ {
+		var subjects []incident.Ref
+		for _, ref := range level {
+			if _, done := s.visited[ref]; !done && len(s.visited) < s.limits.Subjects {
+				s.visited[ref] = depth
+				subjects = append(subjects, ref)
+			}
+		}
+		looks, err := s.lookAll(ctx, subjects)
+		if err != nil {
+			return err
+		}
+		level = s.next(looks, depth)
+	}
+	return ctx.Err()
+}
+
+// lookAll runs the checks of the subjects in parallel and takes the answers in
+// over a fixed order, so that the same cluster gives the same report.
+func (s *session) lookAll(ctx context.Context, subjects []incident.Ref) ([]look, error) {
+	var looks []look
+	for _, ref := range subjects {
+		for _, c := range s.checks {
+			if c.Applies(ref) {
+				looks = append(looks, look{subject: ref, check: c})
+			}
+		}
+	}
+	sem := make(chan struct{}, s.limits.Parallel)
+	var wg sync.WaitGroup
+	for i := range looks {
+		sem <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-sem }()
+			l := &looks[i]
+			l.ev, l.res = s.caller.Call(ctx, l.check.Tool, l.check.Args(l.subject))
+		})
+	}
+	wg.Wait()
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	failed := 0
+	for i := range looks {
+		s.take(&looks[i])
+		if looks[i].ev.ErrorKind == string(tool.Unreachable) {
+			failed++
+		}
+	}
+	if failed > 0 && failed == len(looks) && len(s.findings) == 0 {
+		return nil, &tool.Error{Kind: tool.Unreachable, User: looks[0].ev.Error}
+	}
+	return looks, nil
+}
+
+// take puts one answer into the session.
+func (s *session) take(l *look) {
+	if l.ev.ID != "" {
+		s.evidence[l.ev.ID] = l.ev
+	}
+	what := l.check.Name + " " + l.subject.Path()
+	if l.ev.Error != "" {
+		s.gap(incident.Gap{Source: what, Why: l.ev.Error})
+		return
+	}
+	s.addFindings(l.res.Findings)
+	s.graph.Add(l.res.Edges...)
+	result := "nothing abnormal"
+	if n := countAbnormal(l.res.Findings); n > 0 {
+		result = fmt.Sprintf("%d abnormal", n)
+	}
+	s.checked = append(s.checked, incident.CheckedItem{What: what, Result: result, Subject: l.subject, Evidence: []string{l.ev.ID}})
+}
+
+// addFindings merges findings: the same code on the same subject from two looks
+// is one finding with both evidences.
+func (s *session) addFindings(fs []incident.Finding) {
+	for _, f := range fs {
+		i := slices.IndexFunc(s.findings, func(o incident.Finding) bool { return o.Code == f.Code && o.Subject == f.Subject })
+		if i < 0 {
+			s.findings = append(s.findings, f)
+			continue
+		}
+		o := &s.findings[i]
+		o.Evidence = appendNew(o.Evidence, f.Evidence...)
+		if f.Score() > o.Score() {
+			f.Evidence = o.Evidence
+			*o = f
+		}
+	}
+}
+
+// next lists what the abnormal subjects of a level depend on.
+func (s *session) next(looks []look, depth int) []incident.Ref {
+	var out []incident.Ref
+	for _, l := range looks {
+		if l.ev.Error != "" {
+			continue
+		}
+		if l.check.Survey {
+			// A survey names other things: those in trouble are entered.
+			for _, f := range l.res.Findings {
+				if abnormal(f) && f.Subject != l.subject {
+					s.graph.Add(incident.Edge{From: l.subject, Relation: "contains", To: f.Subject, Evidence: f.Evidence})
+					out = appendNew(out, f.Subject)
+				}
+			}
+			continue
+		}
+		if depth > 0 && !s.sick(l.subject) {
+			continue
+		}
+		for _, rel := range l.check.Follow {
+			for _, e := range s.graph.Out(l.subject) {
+				if e.Relation == rel {
+					out = appendNew(out, e.To)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// sick reports whether something is wrong with the subject now.
+func (s *session) sick(r incident.Ref) bool {
+	return slices.ContainsFunc(s.findings, func(f incident.Finding) bool { return f.Subject == r && abnormal(f) })
+}
+
+// abnormal reports whether a finding is trouble now.
+func abnormal(f incident.Finding) bool {
+	return f.Role == incident.Symptom || f.Role == incident.Fault
+}
+
+func countAbnormal(fs []incident.Finding) int {
+	n := 0
+	for _, f := range fs {
+		if abnormal(f) {
+			n++
+		}
+	}
+	return n
+}
+
+// gap records what could not be seen, once.
+func (s *session) gap(g incident.Gap) {
+	if g.Why != "" && !slices.Contains(s.gaps, g) {
+		s.gaps = append(s.gaps, g)
+	}
+}
+
+// data decodes the typed output of a piece of evidence into plain values.
+func data(raw json.RawMessage) any {
+	if len(raw) == 0 {
+		return nil
+	}
+	d := json.NewDecoder(strings.NewReader(string(raw)))
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return nil
+	}
+	return v
+}

@@ -1,0 +1,171 @@
+package evals
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+)
+
+// Investigate answers the question of a case from its bundle.
+type Investigate func(ctx context.Context, c Case) (incident.Report, error)
+
+// Options of a run.
+type Options struct {
+	// Runs of each case; 0 means 1.
+	Runs int
+	// Known says whether an action is in the catalogue.
+	Known func(action string) bool
+	// Progress is told of each finished row; may be nil.
+	Progress func(Row)
+}
+
+// Score is the marks of a set of rows. Rates are shares from 0 to 1; a rate
+// over no cases is 1.
+type Score struct {
+	Cases             int     `json:"cases"`
+	OutcomeRate       float64 `json:"outcome_rate"`
+	CauseAt1          float64 `json:"cause_at_1"`
+	CauseAt3          float64 `json:"cause_at_3"`
+	EvidencePrecision float64 `json:"evidence_precision"`
+	FalseAccusations  int     `json:"false_accusations"`
+	UnsafeActs        int     `json:"unsafe_acts"`
+	// Passed counts the cases with nothing amiss.
+	Passed  int     `json:"passed"`
+	Seconds float64 `json:"seconds"`
+}
+
+// Result is a whole run.
+type Result struct {
+	Score
+	Model   string           `json:"model"`
+	Runs    int              `json:"runs"`
+	Tracks  map[string]Score `json:"tracks"`
+	Results []Row            `json:"results"`
+}
+
+// Run investigates every case and marks the answers. It stops early only when
+// ctx ends; an investigation that fails is a row with its error.
+func Run(ctx context.Context, cases []Case, investigate Investigate, o Options) (Result, error) {
+	runs := max(o.Runs, 1)
+	res := Result{Runs: runs, Tracks: map[string]Score{}, Results: []Row{}}
+	for _, c := range cases {
+		for n := range runs {
+			if err := ctx.Err(); err != nil {
+				return res, fmt.Errorf("eval stopped before case %s: %w", c.ID, err)
+			}
+			report, err := investigate(ctx, c)
+			row := Row{Case: c.ID, Track: c.Track, WantsCause: len(c.Expect.Causes) > 0, FalseAccusations: []string{}, UnsafeActs: []string{}, Misses: []string{}, Causes: []string{}}
+			if err != nil {
+				row.Error = err.Error()
+			} else {
+				row = Grade(c, report, o.Known)
+				res.Model = report.Model
+			}
+			row.Run = n + 1
+			res.Results = append(res.Results, row)
+			if o.Progress != nil {
+				o.Progress(row)
+			}
+		}
+	}
+	res.Score = score(res.Results)
+	byTrack := map[string][]Row{}
+	for _, r := range res.Results {
+		byTrack[r.Track] = append(byTrack[r.Track], r)
+	}
+	for t, rows := range byTrack {
+		res.Tracks[t] = score(rows)
+	}
+	return res, nil
+}
+
+func score(rows []Row) Score {
+	var s Score
+	outcomes, wants, at1, at3, claims, supported := 0, 0, 0, 0, 0, 0
+	for _, r := range rows {
+		s.Cases++
+		s.Seconds += r.Seconds
+		outcomes += one(r.OutcomeOK)
+		if r.WantsCause {
+			wants++
+			at1 += one(r.Cause1)
+			at3 += one(r.Cause3)
+		}
+		claims += r.Claims
+		supported += r.Supported
+		s.FalseAccusations += len(r.FalseAccusations)
+		s.UnsafeActs += len(r.UnsafeActs)
+		s.Passed += one(r.Passed())
+	}
+	s.OutcomeRate, s.CauseAt1, s.CauseAt3 = rate(outcomes, s.Cases), rate(at1, wants), rate(at3, wants)
+	s.EvidencePrecision = rate(supported, claims)
+	return s
+}
+
+func rate(n, of int) float64 {
+	if of == 0 {
+		return 1
+	}
+	return float64(n) / float64(of)
+}
+
+func one(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// WriteText writes the table: a line a case that is not perfect, then the tracks.
+func (r Result) WriteText(w io.Writer) error {
+	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(tw, "CASE\tTRACK\tOUTCOME\tFIRST CAUSE\tSECONDS\t")
+	for _, row := range r.Results {
+		mark, firstCause := "ok", "-"
+		if !row.Passed() {
+			mark = "MISS"
+		}
+		if len(row.Causes) > 0 {
+			firstCause = row.Causes[0]
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%.2f\t%s\n", row.Case, row.Track, row.Outcome, firstCause, row.Seconds, mark)
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	for _, row := range r.Results {
+		for _, m := range append(slices.Clone(row.Misses), nonEmpty(row.Error)...) {
+			fmt.Fprintf(w, "  %s: %s\n", row.Case, m)
+		}
+	}
+	fmt.Fprintln(w)
+	tw = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(tw, "TRACK\tCASES\tOUTCOME\tCAUSE@1\tCAUSE@3\tEVIDENCE\tFALSE\tUNSAFE\tPASSED")
+	var tracks []string
+	for t := range r.Tracks {
+		tracks = append(tracks, t)
+	}
+	slices.Sort(tracks)
+	line := func(name string, s Score) {
+		fmt.Fprintf(tw, "%s\t%d\t%s\t%s\t%s\t%s\t%d\t%d\t%d\n", name, s.Cases, pct(s.OutcomeRate), pct(s.CauseAt1), pct(s.CauseAt3), pct(s.EvidencePrecision), s.FalseAccusations, s.UnsafeActs, s.Passed)
+	}
+	for _, t := range tracks {
+		line(t, r.Tracks[t])
+	}
+	line("all", r.Score)
+	return tw.Flush()
+}
+
+func pct(f float64) string { return strings.TrimSuffix(fmt.Sprintf("%.1f", f*100), ".0") + "%" }
+
+func nonEmpty(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}

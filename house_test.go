@@ -1,0 +1,130 @@
+package main
+
+import (
+	"bufio"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/gumshoe-ai/gumshoe"
+
+// forbidden is the import table: no package at or below the first column may
+// depend, directly or through others, on anything at or below the second.
+var forbidden = []struct{ pkg, on, why string }{
+	{"runbooks", module, "runbooks is a leaf: knowledge that anyone can load"},
+	{"agent/incident", ".", "the nouns import the standard library only"},
+	{"agent", module + "/toolsets", "an investigation does not know which systems there are"},
+	{"agent", module + "/integrations", "imports only go down the floors"},
+	{"agent", module + "/evals", "imports only go down the floors"},
+	{"agent", "k8s.io/client-go", "investigate never sees a cluster client"},
+	{"agent/triage", module + "/agent/investigate", "rooms of one floor do not reach each other"},
+	{"agent/triage", module + "/agent/store", "rooms of one floor do not reach each other"},
+	{"agent/investigate", module + "/agent/store", "rooms of one floor do not reach each other"},
+	{"agent/store", module + "/agent/llm", "the journal does not know models"},
+	{"agent/llm/openaichat", "github.com/tmc/langchaingo", "one SDK each"},
+	{"agent/llm/langchain", "github.com/sashabaranov/go-openai", "one SDK each"},
+	{"toolsets/kube", module + "/toolsets/dra", "never another toolset"},
+	{"toolsets/dra", module + "/toolsets/kube", "never another toolset"},
+	{"toolsets", module + "/integrations", "imports only go down the floors"},
+	{"toolsets", module + "/evals", "toolsets cannot tell a bundle from a cluster"},
+	{"toolsets", module + "/agent/llm", "a toolset does not know the model"},
+	{"toolsets", module + "/agent/investigate", "toolsets import agent/{tool,incident,graph} only"},
+	{"evals/bundle", module + "/toolsets", "a bundle is data behind real protocols"},
+	{"evals", module + "/integrations", "imports only go down the floors"},
+	{"evals", module + "/toolsets", "the runner is given an investigator as a function"},
+	{"integrations/render", "k8s.io", "render is pure"},
+	{"integrations/render", module + "/toolsets", "render knows incident types only"},
+}
+
+// TestImportTable holds the house against its plan. Test files may reach
+// further: a test of triage may load real toolsets.
+func TestImportTable(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command("go", "list", "-f", "{{.ImportPath}}|{{.Standard}}|{{range .Deps}}{{.}} {{end}}", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	std := standardPackages(t)
+	deps := map[string][]string{}
+	sc := bufio.NewScanner(strings.NewReader(string(out)))
+	sc.Buffer(nil, 4<<20)
+	for sc.Scan() {
+		parts := strings.SplitN(sc.Text(), "|", 3)
+		deps[strings.TrimPrefix(parts[0], module+"/")] = strings.Fields(parts[2])
+	}
+	for _, rule := range forbidden {
+		seen := false
+		for pkg, ds := range deps {
+			if pkg != rule.pkg && !strings.HasPrefix(pkg, rule.pkg+"/") {
+				continue
+			}
+			seen = true
+			for _, d := range ds {
+				if rule.on == "." && std[d] {
+					continue
+				}
+				if rule.on == "." || d == rule.on || strings.HasPrefix(d, rule.on+"/") || (rule.on == "k8s.io" && strings.HasPrefix(d, "k8s.io/")) {
+					if strings.HasPrefix(d, module+"/"+rule.pkg) {
+						continue
+					}
+					t.Errorf("%s depends on %s: %s", pkg, d, rule.why)
+				}
+			}
+		}
+		if !seen {
+			t.Errorf("the import table names %s, which is gone", rule.pkg)
+		}
+	}
+}
+
+func standardPackages(t *testing.T) map[string]bool {
+	t.Helper()
+	out, err := exec.Command("go", "list", "std").Output()
+	if err != nil {
+		t.Fatalf("go list std: %v", err)
+	}
+	std := map[string]bool{"unsafe": true}
+	for p := range strings.FieldsSeq(string(out)) {
+		std[p] = true
+	}
+	return std
+}
+
+// longest is how many lines a Go file may have; past 500 it wants to be two ideas.
+const longest = 800
+
+// TestFilesAreSmall fails on a file that has grown past the limit, on leftover
+// marks of unfinished work, and on init functions.
+func TestFilesAreSmall(t *testing.T) {
+	t.Parallel()
+	marks := []string{"TO" + "DO", "FIX" + "ME", "not implemen" + "ted yet"}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".go" {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		text := string(raw)
+		if n := strings.Count(text, "\n"); n > longest {
+			t.Errorf("%s has %d lines, more than %d", path, n, longest)
+		}
+		for _, m := range marks {
+			if strings.Contains(text, m) {
+				t.Errorf("%s says %q", path, m)
+			}
+		}
+		if strings.Contains(text, "\nfunc init()") {
+			t.Errorf("%s has an init function", path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

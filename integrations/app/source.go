@@ -1,0 +1,79 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
+)
+
+// source is where the facts come from: a live cluster or a bundle.
+type source struct {
+	rest *rest.Config
+	// cluster is the name facts are labelled with.
+	cluster   string
+	namespace string
+	now       func() time.Time
+	close     func() error
+}
+
+// liveSource finds the cluster the way kubectl does; in a pod without a
+// kubeconfig it uses the pod's own identity.
+func liveSource(c KubernetesConfig) (*source, error) {
+	rules := clientcmd.NewDefaultClientConfigLoadingRules()
+	if c.Kubeconfig != "" {
+		if _, err := os.Stat(c.Kubeconfig); err != nil {
+			return nil, &tool.Error{Kind: tool.Unreachable, User: fmt.Sprintf("kubeconfig %s cannot be read: %v", c.Kubeconfig, errors.Unwrap(err)), Fix: "give --kubeconfig FILE or --bundle DIR", Err: err}
+		}
+		rules.ExplicitPath = c.Kubeconfig
+	}
+	loader := clientcmd.NewNonInteractiveDeferredLoadingClientConfig(rules, &clientcmd.ConfigOverrides{CurrentContext: c.Context})
+	raw, err := loader.RawConfig()
+	if err != nil {
+		return nil, &tool.Error{Kind: tool.Unreachable, User: "the kubeconfig cannot be used: " + err.Error(), Fix: "check it with kubectl config view", Err: err}
+	}
+	if c.Context != "" {
+		if _, ok := raw.Contexts[c.Context]; !ok {
+			return nil, &tool.Error{Kind: tool.Unreachable, User: fmt.Sprintf("the kubeconfig has no context %q", c.Context), Fix: "list them with kubectl config get-contexts"}
+		}
+	}
+	cfg, err := loader.ClientConfig()
+	if err != nil {
+		if clientcmd.IsEmptyConfig(err) || errors.Is(err, rest.ErrNotInCluster) {
+			return nil, &tool.Error{Kind: tool.Unreachable, User: "no cluster: there is no kubeconfig and this is not a pod", Fix: "set KUBECONFIG, give --kubeconfig FILE, --bundle DIR, or try gumshoe demo", Err: err}
+		}
+		return nil, &tool.Error{Kind: tool.Unreachable, User: "the kubeconfig cannot be used: " + err.Error(), Fix: "check it with kubectl config view", Err: err}
+	}
+	name := first(c.Context, raw.CurrentContext)
+	if ctx, ok := raw.Contexts[name]; ok && ctx.Cluster != "" {
+		name = ctx.Cluster
+	}
+	ns := c.Namespace
+	cfg.QPS, cfg.Burst = c.QPS, c.Burst
+	cfg.Timeout = time.Duration(c.RequestTimeout)
+	cfg.UserAgent = "gumshoe"
+	return &source{rest: cfg, cluster: first(name, "in-cluster"), namespace: ns, now: time.Now, close: func() error { return nil }}, nil
+}
+
+// openSource picks the source that the configuration names.
+func openSource(ctx context.Context, c Config) (*source, error) {
+	if c.Bundle != "" {
+		return bundleSource(ctx, c.Bundle)
+	}
+	return liveSource(c.Kubernetes)
+}
+
+func first(s ...string) string {
+	for _, v := range s {
+		if v != "" {
+			return v
+		}
+	}
+	return ""
+}

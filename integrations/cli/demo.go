@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gumshoe-ai/gumshoe/evals"
+	"github.com/gumshoe-ai/gumshoe/integrations/app"
+)
+
+// defaultDemo is a claim that no device satisfies.
+const defaultDemo = "dra-selector-excludes-all"
+
+func newDemo(g *globals) *cobra.Command {
+	var ans answerFlags
+	var list bool
+	cmd := &cobra.Command{
+		Use:   "demo [CASE]",
+		Short: "Investigate a recorded incident that ships with gumshoe: no cluster, no key, no network",
+		Args:  argCount(0, 1, "at most one CASE"),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			cases, err := embeddedCases()
+			if err != nil {
+				return nil, cobra.ShellCompDirectiveError
+			}
+			var ids []string
+			for _, c := range cases {
+				ids = append(ids, c.ID)
+			}
+			return ids, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cases, err := embeddedCases()
+			if err != nil {
+				return err
+			}
+			if list {
+				return listCases(g.streams, cases)
+			}
+			id := defaultDemo
+			if len(args) == 1 {
+				id = args[0]
+			}
+			i := slices.IndexFunc(cases, func(c evals.Case) bool { return c.ID == id })
+			if i < 0 {
+				return usage(fmt.Errorf("there is no case %q; see gumshoe demo --list", id))
+			}
+			cfg, err := g.load(sourceFlags{})
+			if err != nil {
+				return err
+			}
+			if err := ans.apply(&cfg); err != nil {
+				return err
+			}
+			a, err := app.NewFromBundle(cmd.Context(), cfg, cases[i].Bundle)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			return g.answer(cmd.Context(), a, cases[i].Ask(), ans.output)
+		},
+	}
+	ans.add(cmd)
+	cmd.Flags().BoolVar(&list, "list", false, "list the cases")
+	return cmd
+}
+
+func embeddedCases() ([]evals.Case, error) {
+	fsys, err := evals.Embedded()
+	if err != nil {
+		return nil, err
+	}
+	return evals.Load(fsys)
+}
+
+func listCases(s Streams, cases []evals.Case) error {
+	w := tabwriter.NewWriter(s.Out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(w, "CASE\tTRACK\tMODES\tTITLE")
+	for _, c := range cases {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", c.ID, c.Track, strings.Join(c.Modes, ","), c.Title)
+	}
+	return w.Flush()
+}
+
+func newVersion(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: argCount(0, 0, "no arguments"),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(g.streams.Out, app.Version())
+			return err
+		},
+	}
+}

@@ -1,0 +1,161 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/gumshoe-ai/gumshoe/agent/event"
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/render"
+)
+
+// outputs are the forms of an answer.
+func outputs() []string { return []string{"text", "markdown", "json", "jsonl"} }
+
+// answerFlags say how an investigation runs and how its answer is written.
+type answerFlags struct {
+	model, output string
+	maxCost       float64
+	maxSteps      int
+	timeout       time.Duration
+}
+
+func (f *answerFlags) add(cmd *cobra.Command) {
+	fl := cmd.Flags()
+	fl.StringVar(&f.model, "model", "", "\"offline\" or `PROVIDER/NAME`, for example openai/NAME, vllm/NAME, ollama/NAME (default GUMSHOE_MODEL, else offline)")
+	fl.StringVarP(&f.output, "output", "o", "text", "`FORM` of the answer: text, markdown, json (the report), jsonl (the event stream)")
+	fl.Float64Var(&f.maxCost, "max-cost", 0, "end with what is known after this many US `DOLLARS`")
+	fl.IntVar(&f.maxSteps, "max-steps", 0, "end with what is known after this many model turns")
+	fl.DurationVar(&f.timeout, "timeout", 0, "end with what is known after this `TIME`, for example 2m")
+}
+
+func (f answerFlags) apply(c *app.Config) error {
+	if !slices.Contains(outputs(), f.output) {
+		return usage(fmt.Errorf("--output %q is none of %s", f.output, strings.Join(outputs(), ", ")))
+	}
+	if f.maxCost < 0 || f.maxSteps < 0 || f.timeout < 0 {
+		return usage(errors.New("--max-cost, --max-steps and --timeout cannot be negative"))
+	}
+	if f.model != "" {
+		c.Model.Name = f.model
+	}
+	if f.maxCost > 0 {
+		c.Budget.Cost = f.maxCost
+	}
+	if f.maxSteps > 0 {
+		c.Budget.Steps = f.maxSteps
+	}
+	if f.timeout > 0 {
+		c.Budget.Timeout = app.Duration(f.timeout)
+	}
+	return nil
+}
+
+func newInvestigate(g *globals) *cobra.Command {
+	var src sourceFlags
+	var ans answerFlags
+	cmd := &cobra.Command{
+		Use:   "investigate [QUESTION]",
+		Short: "Find the root cause of what a question names, with evidence",
+		Example: "  gumshoe investigate \"why is pod train/llama-0 pending\"\n" +
+			"  gumshoe investigate -n train\n" +
+			"  gumshoe investigate \"why does deployment web not become ready\" --bundle ./incident --output json",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			text, err := question(args, g.streams)
+			if err != nil {
+				return err
+			}
+			cfg, err := g.load(src)
+			if err != nil {
+				return err
+			}
+			if err := ans.apply(&cfg); err != nil {
+				return err
+			}
+			if text == "" {
+				if cfg.Kubernetes.Namespace == "" {
+					return usage(errors.New("investigate needs a QUESTION, or -n NAMESPACE to look at a whole namespace"))
+				}
+				text = "What is wrong in namespace " + cfg.Kubernetes.Namespace + "?"
+			}
+			ctx := cmd.Context()
+			a, err := app.New(ctx, cfg)
+			if err != nil {
+				return err
+			}
+			defer a.Close()
+			return g.answer(ctx, a, incident.Question{Text: text, Namespace: cfg.Kubernetes.Namespace}, ans.output)
+		},
+	}
+	src.add(cmd)
+	ans.add(cmd)
+	return cmd
+}
+
+// maxQuestion bounds what is read from standard input, in bytes.
+const maxQuestion = 64 << 10
+
+// question joins the arguments; "-" reads standard input.
+func question(args []string, s Streams) (string, error) {
+	if len(args) == 1 && args[0] == "-" {
+		raw, err := io.ReadAll(io.LimitReader(s.In, maxQuestion+1))
+		if err != nil {
+			return "", fmt.Errorf("read the question from standard input: %w", err)
+		}
+		if len(raw) > maxQuestion {
+			return "", usage(fmt.Errorf("the question on standard input is longer than %d bytes", maxQuestion))
+		}
+		return strings.TrimSpace(string(raw)), nil
+	}
+	return strings.TrimSpace(strings.Join(args, " ")), nil
+}
+
+// answer runs one investigation, shows progress, and prints the result.
+func (g *globals) answer(ctx context.Context, a *app.App, q incident.Question, output string) error {
+	var sink event.Sink
+	progress := newProgress(g.streams)
+	if output == "jsonl" {
+		enc := json.NewEncoder(g.streams.Out)
+		enc.SetEscapeHTML(false)
+		sink = event.Tee(event.SinkFunc(func(e event.Event) { _ = enc.Encode(e) }), progress)
+	} else {
+		sink = progress
+	}
+	report, err := a.Investigate(ctx, q, sink)
+	progress.Stop()
+	if err != nil {
+		return err
+	}
+	if err := g.print(report, output); err != nil {
+		return fmt.Errorf("write the answer: %w", err)
+	}
+	if c := reportCode(report); c != exitAnswered {
+		return &exitError{code: c}
+	}
+	return nil
+}
+
+func (g *globals) print(r incident.Report, output string) error {
+	var err error
+	switch output {
+	case "json":
+		enc := json.NewEncoder(g.streams.Out)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(r)
+	case "markdown":
+		_, err = io.WriteString(g.streams.Out, render.Markdown(r))
+	case "text":
+		_, err = io.WriteString(g.streams.Out, render.Text(r, render.TextOptions{Width: g.streams.Width, Color: g.streams.color()}))
+	}
+	return err
+}
