@@ -52,11 +52,11 @@ type Config struct {
 	LimitField string
 	// Wait bounds the server's silence before the answer, Idle within it.
 	Wait, Idle time.Duration
-	Retry      transport.Policy
+	Retry      transport.Policy `json:"-"`
 	// Redact masks text of the server in errors; it may be nil.
-	Redact func(string) string
+	Redact func(string) string `json:"-"`
 	// HTTP carries the requests; nil means an own transport.
-	HTTP http.RoundTripper
+	HTTP http.RoundTripper `json:"-"`
 }
 
 // String describes the model without the key.

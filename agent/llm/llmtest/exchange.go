@@ -17,6 +17,8 @@ type Exchange struct {
 	Request Request
 	// Number of the request, from 1.
 	Number int
+	// Remote is the client's address; requests on one connection share it.
+	Remote string
 	// Done is closed when the client has gone.
 	Done <-chan struct{}
 

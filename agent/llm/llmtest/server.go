@@ -112,7 +112,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	req.Header, req.Path = r.Header.Clone(), r.URL.RequestURI()
 	step, n, ok := s.next(req)
-	x := &Exchange{Request: req, Number: n, Done: r.Context().Done(), w: w, closed: s.closed}
+	x := &Exchange{Request: req, Number: n, Remote: r.RemoteAddr, Done: r.Context().Done(), w: w, closed: s.closed}
 	if !ok {
 		s.t.Errorf("llmtest: request %d came, but the script has only %d", n, n-1)
 		x.Status(http.StatusInternalServerError, "application/json", `{"error":{"message":"the script is at its end"}}`)

@@ -55,12 +55,12 @@ type Config struct {
 	// Wait and Idle bound the server's silence, see transport.Options.
 	Wait, Idle time.Duration
 	// Retry bounds the retries before the first part is delivered.
-	Retry transport.Policy
+	Retry transport.Policy `json:"-"`
 	// Redact masks text of the server in errors, beyond the key and the usual
 	// shapes of credentials; it may be nil.
-	Redact func(string) string
+	Redact func(string) string `json:"-"`
 	// HTTP carries the requests; nil means an own transport.
-	HTTP http.RoundTripper
+	HTTP http.RoundTripper `json:"-"`
 }
 
 // String describes the model without the key.

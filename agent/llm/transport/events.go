@@ -16,6 +16,7 @@ import (
 // form, ends the reading with an *llm.Error.
 type events struct {
 	in       *bufio.Reader
+	limit    int // of bytes
 	exchange *Exchange
 	fail     func(llm.ErrorKind, string) *llm.Error
 	// failure looks for an error in a payload; named says that the event was
@@ -78,7 +79,9 @@ func (e *events) line() error {
 			if err := e.field(line); err != nil {
 				return err
 			}
-			return errors.Join(e.flush(), err)
+			if err := e.flush(); err != nil {
+				return err
+			}
 		}
 		return err
 	}
@@ -91,11 +94,11 @@ func (e *events) readLine() ([]byte, error) {
 	for {
 		part, err := e.in.ReadSlice('\n')
 		line = append(line, part...)
-		if e.total += len(part); e.total > maxAnswer {
-			return nil, e.fail(llm.Server, fmt.Sprintf("the answer is larger than %d MiB", maxAnswer>>20))
+		if e.total += len(part); e.total > e.limit {
+			return nil, e.fail(llm.Server, fmt.Sprintf("the answer is larger than %d bytes", e.limit))
 		}
-		if len(line)+len(e.data) > maxLine {
-			return nil, e.fail(llm.Server, fmt.Sprintf("one event is larger than %d MiB", maxLine>>20))
+		if len(line)+len(e.data) > e.limit/4 {
+			return nil, e.fail(llm.Server, fmt.Sprintf("one event is larger than %d bytes", e.limit/4))
 		}
 		if errors.Is(err, bufio.ErrBufferFull) {
 			continue

@@ -35,11 +35,8 @@ import (
 const (
 	// maxErrorBody bounds how much of a failed answer is read.
 	maxErrorBody = 64 << 10
-	// maxAnswer bounds a whole answer, streamed or not, so that a broken or
-	// hostile server cannot fill the memory.
+	// maxAnswer is the usual bound of an answer.
 	maxAnswer = 64 << 20
-	// maxLine bounds one event.
-	maxLine = 16 << 20
 )
 
 // Options of a Doer. The zero value works.
@@ -52,6 +49,10 @@ type Options struct {
 	Wait time.Duration
 	// Idle is the longest silence after the first event; 0 means 2 minutes.
 	Idle time.Duration
+	// MaxAnswer bounds a whole answer in bytes, streamed or not, so that a broken
+	// or hostile server cannot fill the memory; a quarter of it bounds one event.
+	// 0 means 64 MiB.
+	MaxAnswer int
 	// Secrets are masked wherever text of the server is shown.
 	Secrets []string
 	// Redact masks more; it may be nil.
@@ -64,6 +65,7 @@ type Options struct {
 type Doer struct {
 	client     *http.Client
 	wait, idle time.Duration
+	limit      int
 	clean      cleaner
 	now        func() time.Time
 }
@@ -87,7 +89,7 @@ func New(o Options) *Doer {
 		client: &http.Client{Transport: base, CheckRedirect: func(*http.Request, []*http.Request) error {
 			return http.ErrUseLastResponse
 		}},
-		wait: o.Wait, idle: o.Idle, now: o.Now,
+		wait: o.Wait, idle: o.Idle, limit: o.MaxAnswer, now: o.Now,
 		clean: newCleaner(o.Secrets, o.Redact),
 	}
 	if d.wait <= 0 {
@@ -95,6 +97,9 @@ func New(o Options) *Doer {
 	}
 	if d.idle <= 0 {
 		d.idle = 2 * time.Minute
+	}
+	if d.limit <= 0 {
+		d.limit = maxAnswer
 	}
 	if d.now == nil {
 		d.now = time.Now
@@ -202,7 +207,7 @@ func (d *Doer) answer(req *http.Request, res *http.Response, body *watched, x *E
 			streams = true
 		}
 	}
-	e := &events{in: in, exchange: x, fail: func(kind llm.ErrorKind, text string) *llm.Error {
+	e := &events{in: in, limit: d.limit, exchange: x, fail: func(kind llm.ErrorKind, text string) *llm.Error {
 		return d.because(kind, req, res.StatusCode, text)
 	}, failure: func(payload []byte, named bool) *llm.Error {
 		return d.midStream(req, payload, named)
@@ -228,12 +233,12 @@ func (d *Doer) answer(req *http.Request, res *http.Response, body *watched, x *E
 
 // whole reads an answer that is one JSON document, and gives it on one line.
 func (d *Doer) whole(req *http.Request, res *http.Response, in io.Reader) ([]byte, *llm.Error) {
-	body, err := io.ReadAll(io.LimitReader(in, maxAnswer+1))
+	body, err := io.ReadAll(io.LimitReader(in, int64(d.limit)+1))
 	if err != nil {
 		return nil, asError(err)
 	}
-	if len(body) > maxAnswer {
-		return nil, d.because(llm.Server, req, res.StatusCode, fmt.Sprintf("the answer is larger than %d MiB", maxAnswer>>20))
+	if len(body) > d.limit {
+		return nil, d.because(llm.Server, req, res.StatusCode, fmt.Sprintf("the answer is larger than %d bytes", d.limit))
 	}
 	var line bytes.Buffer
 	if err := json.Compact(&line, body); err != nil {
