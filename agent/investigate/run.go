@@ -1,0 +1,274 @@
+package investigate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gumshoe-ai/gumshoe/agent/event"
+	"github.com/gumshoe-ai/gumshoe/agent/graph"
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
+)
+
+// run is the state of one investigation.
+type run struct {
+	*Investigator
+	id       string
+	question incident.Question
+	sink     *event.Recorder
+	ledger   *Ledger
+	start    time.Time
+	report   incident.Report
+
+	statuses   []status
+	assessment incident.Assessment
+	// standing is triage's diagnosis, validated.
+	standing incident.Diagnosis
+}
+
+// status of one toolset at the start of the run.
+type status struct {
+	set tool.Toolset
+	tool.Status
+}
+
+func (r *run) run(ctx context.Context, q incident.Question) error {
+	l, err := r.Investigator.ledger(q.Cluster, r.sink)
+	if err != nil {
+		return err
+	}
+	r.ledger = l
+	if err := r.open(ctx); err != nil {
+		return err
+	}
+	r.sink.Emit(event.Event{Type: event.RunStarted, Started: &event.Started{Question: r.question, Model: r.report.Model, Toolsets: r.states()}})
+	r.phase("triage")
+	a, err := r.cfg.Triager.Assess(ctx, q, l)
+	if err != nil {
+		return r.withoutTriage(ctx, err)
+	}
+	r.assessment = a
+	r.report.Subjects = a.Subjects
+	r.sink.Emit(event.Event{Type: event.Resolved, Subjects: a.Subjects})
+	if len(a.Hypotheses) > 0 {
+		r.sink.Emit(event.Event{Type: event.Hypotheses, Hypotheses: a.Hypotheses})
+	}
+	verdict := Validate(a.Diagnosis, r.grounds())
+	r.standing = verdict.Diagnosis
+	if !verdict.OK() {
+		r.sink.Emit(event.Event{Type: event.Rejected, Rejection: &event.Rejection{Reasons: verdict.Strings(), Final: true}})
+	}
+	r.report.Diagnosis = r.standing
+	r.finish(ctx)
+	return nil
+}
+
+// open asks every toolset for its status and registers the tools of those that
+// are ready.
+func (r *run) open(ctx context.Context) error {
+	r.statuses = make([]status, len(r.cfg.Toolsets))
+	var wg sync.WaitGroup
+	for i, ts := range r.cfg.Toolsets {
+		wg.Go(func() { r.statuses[i] = status{ts, ts.Status(ctx)} })
+	}
+	wg.Wait()
+	for _, s := range r.statuses {
+		if s.State != tool.Ready {
+			continue
+		}
+		if err := r.ledger.Register(s.set.Tools()...); err != nil {
+			return fmt.Errorf("toolset %s: %w", s.set.Name(), err)
+		}
+	}
+	return nil
+}
+
+func (r *run) states() map[string]string {
+	out := map[string]string{}
+	for _, s := range r.statuses {
+		out[s.set.Name()] = string(s.State)
+	}
+	return out
+}
+
+func (r *run) phase(text string) { r.sink.Emit(event.Event{Type: event.Phase, Phase: text}) }
+
+func (r *run) notice(level, format string, args ...any) {
+	r.sink.Emit(event.Event{Type: event.Notice, Notice: &event.Message{Level: level, Text: r.cfg.Redactor.String(fmt.Sprintf(format, args...))}})
+}
+
+// stop records why the run ended other than in the ordinary way; the first
+// reason stands.
+func (r *run) stop(why incident.Stop, format string, args ...any) {
+	if r.report.Stop != incident.StopDone {
+		return
+	}
+	r.report.Stop = why
+	r.report.StopReason = r.cfg.Redactor.String(short(oneLine(fmt.Sprintf(format, args...)), maxError))
+}
+
+// ended records the end of the context: the time budget or the caller.
+func (r *run) ended(ctx context.Context) bool {
+	if ctx.Err() == nil {
+		return false
+	}
+	if errors.Is(context.Cause(ctx), errBudget) {
+		r.stop(incident.StopBudget, "the time budget of %s is spent", r.cfg.Budget.WallClock)
+	} else {
+		r.stop(incident.StopInterrupted, "interrupted before the end")
+	}
+	return true
+}
+
+// withoutTriage ends a run in which triage could not answer: with what was
+// looked at until then, and no claim.
+func (r *run) withoutTriage(ctx context.Context, err error) error {
+	var failed error
+	switch {
+	case r.ended(ctx):
+	case tool.KindOf(err) == tool.Unreachable:
+		r.stop(incident.StopUnreachable, "%s", tool.UserText(err))
+	default:
+		failed = fmt.Errorf("triage: %w", err)
+		r.report.StopReason = r.cfg.Redactor.String(short(oneLine(err.Error()), maxError))
+	}
+	d := incident.Diagnosis{Outcome: incident.Inconclusive, Checked: r.looks()}
+	if r.report.StopReason != "" {
+		d.NotSeen = append(d.NotSeen, incident.Gap{Source: "triage", Why: r.report.StopReason})
+	}
+	r.report.Diagnosis = Validate(d, r.grounds()).Diagnosis
+	r.finish(ctx)
+	return failed
+}
+
+// looks lists the calls that succeeded, as things that were checked.
+func (r *run) looks() []incident.CheckedItem {
+	var out []incident.CheckedItem
+	for _, ev := range r.ledger.Evidence() {
+		if ev.Error == "" {
+			first, _, _ := strings.Cut(strings.TrimSpace(ev.Text), "\n")
+			out = append(out, incident.CheckedItem{What: call(ev), Result: short(first, 200), Evidence: []string{ev.ID}})
+		}
+	}
+	return out
+}
+
+// call writes a call for people: kube_pod {"name":"a","namespace":"b"}.
+func call(ev incident.Evidence) string {
+	if len(ev.Args) == 0 || string(ev.Args) == "{}" {
+		return ev.Tool
+	}
+	return ev.Tool + " " + short(string(ev.Args), 200)
+}
+
+// grounds collects everything a diagnosis of this run is judged against.
+func (r *run) grounds() Grounds {
+	findings := r.ledger.Findings()
+	for _, f := range r.assessment.Findings {
+		if len(f.Evidence) > 0 {
+			findings = mergeFinding(findings, f)
+		}
+	}
+	g := graph.New()
+	g.Add(r.ledger.Edges()...)
+	g.Add(r.assessment.Edges...)
+	return Grounds{
+		Subjects: r.assessment.Subjects, Evidence: r.ledger.Evidence(), Full: r.ledger.Full,
+		Findings: findings, Edges: g.Edges(), Actions: r.cfg.Actions,
+		Vouched: r.assessment.Diagnosis, Suspicious: r.suspicious(),
+	}
+}
+
+func (r *run) suspicious() bool {
+	return slices.ContainsFunc(r.ledger.Evidence(), func(ev incident.Evidence) bool { return len(ev.Suspicious) > 0 })
+}
+
+// Limiter is the optional ability of a toolset to say after the run what it
+// could not see during it.
+type Limiter interface{ Limits() []incident.Gap }
+
+// gaps merges what triage could not see with what the toolsets could not.
+func (r *run) gaps(have []incident.Gap) []incident.Gap {
+	out := []incident.Gap{}
+	add := func(g incident.Gap) {
+		g.Source, g.Why, g.Fix = r.cfg.Redactor.String(g.Source), r.cfg.Redactor.String(g.Why), r.cfg.Redactor.String(g.Fix)
+		if !slices.ContainsFunc(out, func(o incident.Gap) bool { return o.Source == g.Source && o.Why == g.Why }) {
+			out = append(out, g)
+		}
+	}
+	for _, g := range have {
+		add(g)
+	}
+	for _, s := range r.statuses {
+		if s.State != tool.Ready {
+			why := s.Reason
+			if why == "" {
+				why = "the toolset is " + string(s.State)
+			}
+			add(incident.Gap{Source: s.set.Name(), Why: why, Fix: s.Fix})
+		}
+		for _, g := range s.Limits {
+			add(g)
+		}
+		if l, ok := s.set.(Limiter); ok && s.State == tool.Ready {
+			for _, g := range l.Limits() {
+				add(g)
+			}
+		}
+	}
+	return out
+}
+
+// finish completes the report and closes the stream.
+func (r *run) finish(ctx context.Context) {
+	r.ended(ctx)
+	p := &r.report
+	p.Evidence = r.ledger.Evidence()
+	p.Findings = r.grounds().Findings
+	p.Diagnosis.NotSeen = r.gaps(p.Diagnosis.NotSeen)
+	normalise(&p.Diagnosis)
+	for _, ev := range p.Evidence {
+		for _, s := range ev.Suspicious {
+			p.Suspicious = union(p.Suspicious, []string{ev.ID + ": " + s})
+		}
+	}
+	p.Usage.ToolCalls = r.ledger.Calls()
+	p.Usage.Seconds = time.Since(r.start).Seconds()
+	p.Ended = r.cfg.Now()
+	if p.Ended.Before(p.Started) {
+		p.Ended = p.Started
+	}
+	d := p.Diagnosis
+	r.sink.Emit(event.Event{Type: event.Concluded, Diagnosis: &d})
+	report := *p
+	r.sink.Emit(event.Event{Type: event.RunEnded, Report: &report})
+}
+
+// normalise makes the lists of a diagnosis that are never null so.
+func normalise(d *incident.Diagnosis) {
+	if d.Causes == nil {
+		d.Causes = []incident.Cause{}
+	}
+	for i := range d.Causes {
+		if d.Causes[i].Evidence == nil {
+			d.Causes[i].Evidence = []string{}
+		}
+	}
+	if d.Chain == nil {
+		d.Chain = []incident.Edge{}
+	}
+	if d.Checked == nil {
+		d.Checked = []incident.CheckedItem{}
+	}
+	if d.NotSeen == nil {
+		d.NotSeen = []incident.Gap{}
+	}
+	if d.Proposals == nil {
+		d.Proposals = []incident.Proposal{}
+	}
+}
