@@ -3,6 +3,7 @@ package llm
 import (
 	"context"
 	"errors"
+	"strings"
 )
 
 // Turn is a whole answer.
@@ -23,36 +24,58 @@ type Turn struct {
 // out: providers do not want it back.
 func (t Turn) Message() Message { return Message{Role: Assistant, Text: t.Text, Calls: t.Calls} }
 
+// Collector puts a turn together from its parts. The zero Collector is ready.
+// It does not copy what came before, so that an answer in very many small
+// parts costs no more than a short one of the same length.
+type Collector struct {
+	text, reasoning strings.Builder
+	turn            Turn
+}
+
+// Add takes the next part.
+func (c *Collector) Add(p Part) {
+	switch p.Kind {
+	case TextPart:
+		c.text.WriteString(p.Text)
+	case ReasoningPart:
+		c.reasoning.WriteString(p.Text)
+	case CallPart:
+		c.turn.Calls = append(c.turn.Calls, p.Call)
+	case UsagePart:
+		c.turn.Input, c.turn.Output, c.turn.Estimated = p.Input, p.Output, p.Estimated
+	case FinishPart:
+		c.turn.Reason = p.Reason
+	}
+}
+
+// Turn gives what has come so far.
+func (c *Collector) Turn() Turn {
+	t := c.turn
+	t.Text, t.Reasoning = c.text.String(), c.reasoning.String()
+	return t
+}
+
 // Collect drains the answer to a request. onDelta, if not nil, sees each part
 // as it comes, before Collect returns. On an error, which is always an *Error,
 // the turn holds what had come until then.
 func Collect(ctx context.Context, m Model, req Request, onDelta func(Part)) (Turn, error) {
-	var t Turn
+	var c Collector
 	for part, err := range m.Stream(ctx, req) {
 		if err != nil {
-			return t, asError(err)
+			return c.Turn(), asError(err)
 		}
 		if onDelta != nil {
 			onDelta(part)
 		}
-		switch part.Kind {
-		case TextPart:
-			t.Text += part.Text
-		case ReasoningPart:
-			t.Reasoning += part.Text
-		case CallPart:
-			t.Calls = append(t.Calls, part.Call)
-		case UsagePart:
-			t.Input, t.Output, t.Estimated = part.Input, part.Output, part.Estimated
-		case FinishPart:
-			t.Reason = part.Reason
-			return t, nil
+		c.Add(part)
+		if part.Kind == FinishPart {
+			return c.Turn(), nil
 		}
 	}
 	if err := ctx.Err(); err != nil {
-		return t, &Error{Kind: Cancelled, Text: err.Error(), Err: err}
+		return c.Turn(), &Error{Kind: Cancelled, Text: err.Error(), Err: err}
 	}
-	return t, &Error{Kind: Incomplete, Text: m.Info().String() + " ended its answer without a finish reason; ask again"}
+	return c.Turn(), &Error{Kind: Incomplete, Text: m.Info().String() + " ended its answer without a finish reason; ask again"}
 }
 
 // asError keeps the promise of the type for models that break theirs.

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func open(t *testing.T, name, url string, window int) llm.Model {
 	t.Helper()
 	m, err := openaichat.New(openaichat.Config{Provider: openaichat.Compatible, Name: name, BaseURL: url, Window: window,
-		Idle: 100 * time.Millisecond, Retry: transport.Policy{Pause: time.Millisecond, Longest: 2 * time.Second}})
+		Idle: 500 * time.Millisecond, Retry: transport.Policy{Pause: time.Millisecond, Longest: 2 * time.Second}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,7 @@ const key = "key-canary-1234"
 
 func open(t *testing.T, name, url, apiKey string) *langchain.Model {
 	t.Helper()
-	m, err := langchain.New(langchain.Config{Name: name, BaseURL: url, APIKey: apiKey, Idle: 100 * time.Millisecond, Wait: 5 * time.Second,
+	m, err := langchain.New(langchain.Config{Name: name, BaseURL: url, APIKey: apiKey, Idle: 500 * time.Millisecond, Wait: 5 * time.Second,
 		Retry: transport.Policy{Pause: time.Millisecond, Longest: 2 * time.Second}})
 	if err != nil {
 		t.Fatal(err)

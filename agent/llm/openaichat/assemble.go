@@ -24,11 +24,17 @@ type slot struct {
 	args     []byte
 }
 
-// add takes a piece of a call.
-func (a *assembler) add(choice int, d callDelta) {
+// maxCalls bounds the calls of one turn, against a model that has lost itself.
+const maxCalls = 1024
+
+// add takes a piece of a call; false means that there are too many calls.
+func (a *assembler) add(choice int, d callDelta) bool {
 	id, name := joinHalves(d.ID), joinHalves(d.Function.Name)
 	s := a.find(choice, d.Index, id)
 	if s == nil || begins(s, id, name, d.Function.Arguments) {
+		if len(a.slots) == maxCalls {
+			return false
+		}
 		s = &slot{choice: choice, index: d.Index}
 		a.slots = append(a.slots, s)
 	}
@@ -42,6 +48,7 @@ func (a *assembler) add(choice int, d callDelta) {
 		s.name += name // a name in pieces
 	}
 	s.args = append(s.args, d.Function.Arguments...)
+	return true
 }
 
 // find gives the newest call that a piece may belong to.
@@ -74,7 +81,7 @@ func begins(s *slot, id, name string, args text) bool {
 	if len(s.args) == 0 {
 		return s.index == nil && name != s.name && len(args) > 0
 	}
-	return name != s.name || (len(args) > 0 && json.Valid(s.args))
+	return name != s.name || (len(args) > 0 && s.args[len(s.args)-1] == '}' && json.Valid(s.args))
 }
 
 // finish gives the calls in the order in which they began. Calls without any

@@ -11,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/gumshoe-ai/gumshoe/agent/llm"
+	"github.com/gumshoe-ai/gumshoe/agent/llm/transport"
 )
 
 func TestUnquoteAgreesWithTheStandardLibrary(t *testing.T) {
@@ -114,7 +115,7 @@ func FuzzEvents(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, stream []byte) {
-		s := &session{}
+		s := &session{exchange: &transport.Exchange{}}
 		for line := range bytes.Lines(stream) {
 			e, err := decodeEvent(bytes.TrimSpace(line))
 			if err != nil {

@@ -5,9 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -287,4 +291,55 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	if ports[0] != ports[1] || ports[1] != ports[2] {
 		t.Errorf("connections from %v, want one", ports)
 	}
+}
+
+func TestTooManyCalls(t *testing.T) {
+	srv := llmtest.NewServer(t, llmtest.Do(func(x *llmtest.Exchange) {
+		x.Event(llmtest.TextChunk("a"))
+		for i := range 1100 {
+			x.Event(llmtest.CallChunk(i, fmt.Sprint("c", i), "f", "{}"))
+		}
+		x.Event(llmtest.FinishChunk("tool_calls"), "[DONE]")
+	}))
+	_, err := llm.Collect(t.Context(), open(t, quick(srv.URL)), llm.Request{}, nil)
+	if err == nil || !strings.Contains(err.Error(), "more than 1024 tool calls") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// lingering is a body that stays open after its text.
+type lingering struct {
+	io.Reader
+	ctx context.Context
+}
+
+func (l *lingering) Read(p []byte) (int, error) {
+	if n, err := l.Reader.Read(p); err == nil {
+		return n, nil
+	}
+	<-l.ctx.Done()
+	return 0, l.ctx.Err()
+}
+
+func (l *lingering) Close() error { return nil }
+
+type trip func(*http.Request) (*http.Response, error)
+
+func (t trip) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
+
+// TestAnOpenEndIsNotWaitedFor: with the finish reason the answer is whole.
+func TestAnOpenEndIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := quick("http://model.example/v1")
+		c.Idle, c.Wait = 0, 0 // the usual ones: minutes
+		c.HTTP = trip(func(r *http.Request) (*http.Response, error) {
+			body := strings.NewReader("data: " + llmtest.TextChunk("a") + "\n\ndata: " + llmtest.FinishChunk("stop") + "\n\n")
+			return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: &lingering{body, r.Context()}}, nil
+		})
+		started := time.Now()
+		turn, err := llm.Collect(t.Context(), open(t, c), llm.Request{}, nil)
+		if took := time.Since(started); err != nil || turn.Text != "a" || took > 5*time.Second {
+			t.Errorf("turn %+v, error %v, after %s", turn, err, took)
+		}
+	})
 }

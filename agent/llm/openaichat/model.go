@@ -3,6 +3,7 @@ package openaichat
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"iter"
 	"math"
@@ -178,12 +179,15 @@ func (s *session) next() *llm.Error {
 		s.input, s.output = e.Usage.Input, e.Usage.Output
 	}
 	for _, c := range e.Choices {
-		s.choice(c)
+		if !s.choice(c) {
+			return &llm.Error{Kind: llm.Server, Text: fmt.Sprintf("the answer has more than %d tool calls", maxCalls)}
+		}
 	}
 	return nil
 }
 
-func (s *session) choice(c choice) {
+// choice takes the news of one choice; false means that there are too many calls.
+func (s *session) choice(c choice) bool {
 	if d := c.delta(); d != nil {
 		s.say(llm.ReasoningPart, s.reasoning.push(d.reasoning()))
 		s.say(llm.TextPart, s.text.push(d.Content))
@@ -192,12 +196,16 @@ func (s *session) choice(c choice) {
 			s.say(llm.TextPart, s.text.push(d.Refusal))
 		}
 		for _, t := range d.calls() {
-			s.calls.add(c.Index, t)
+			if !s.calls.add(c.Index, t) {
+				return false
+			}
 		}
 	}
 	if c.Finish != "" {
 		s.reason = c.Finish
+		s.exchange.Ending()
 	}
+	return true
 }
 
 func (s *session) say(kind llm.PartKind, text string) {

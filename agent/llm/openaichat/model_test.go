@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // quick has the short limits that the contract suite provokes.
 func quick(url string) openaichat.Config {
 	return openaichat.Config{Provider: openaichat.Compatible, Name: "m", BaseURL: url, APIKey: "key-canary-1234",
-		Idle: 100 * time.Millisecond, Wait: 5 * time.Second,
+		Idle: 500 * time.Millisecond, Wait: 5 * time.Second,
 		Retry: transport.Policy{Pause: time.Millisecond, Longest: 2 * time.Second}}
 }
 

@@ -44,11 +44,11 @@ func (r *Recorder) Info() llm.Info { return r.model.Info() }
 // kind Server, in place of the finish.
 func (r *Recorder) Stream(ctx context.Context, req llm.Request) iter.Seq2[llm.Part, error] {
 	return func(yield func(llm.Part, error) bool) {
-		var t llm.Turn
+		var c llm.Collector
 		for part, err := range r.model.Stream(ctx, req) {
 			if err != nil {
 				if failed, ok := errors.AsType[*llm.Error](err); ok && failed.Kind != llm.Cancelled {
-					if err := r.write(req, t, failed); err != nil {
+					if err := r.write(req, c.Turn(), failed); err != nil {
 						yield(llm.Part{}, err)
 						return
 					}
@@ -56,9 +56,9 @@ func (r *Recorder) Stream(ctx context.Context, req llm.Request) iter.Seq2[llm.Pa
 				yield(part, err)
 				return
 			}
-			gather(&t, part)
+			c.Add(part)
 			if part.Kind == llm.FinishPart {
-				if err := r.write(req, t, nil); err != nil {
+				if err := r.write(req, c.Turn(), nil); err != nil {
 					yield(llm.Part{}, err)
 					return
 				}
@@ -67,21 +67,6 @@ func (r *Recorder) Stream(ctx context.Context, req llm.Request) iter.Seq2[llm.Pa
 				return
 			}
 		}
-	}
-}
-
-func gather(t *llm.Turn, p llm.Part) {
-	switch p.Kind {
-	case llm.TextPart:
-		t.Text += p.Text
-	case llm.ReasoningPart:
-		t.Reasoning += p.Text
-	case llm.CallPart:
-		t.Calls = append(t.Calls, p.Call)
-	case llm.UsagePart:
-		t.Input, t.Output, t.Estimated = p.Input, p.Output, p.Estimated
-	case llm.FinishPart:
-		t.Reason = p.Reason
 	}
 }
 

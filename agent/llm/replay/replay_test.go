@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func open(t *testing.T, url string) llm.Model {
 	t.Helper()
 	m, err := openaichat.New(openaichat.Config{Provider: openaichat.Compatible, Name: "m", BaseURL: url, Window: 8000,
-		Idle: 100 * time.Millisecond, Retry: transport.Policy{Pause: time.Millisecond, Longest: 2 * time.Second}})
+		Idle: 500 * time.Millisecond, Retry: transport.Policy{Pause: time.Millisecond, Longest: 2 * time.Second}})
 	if err != nil {
 		t.Fatal(err)
 	}

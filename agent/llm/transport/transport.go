@@ -124,6 +124,20 @@ type Exchange struct {
 	Err *llm.Error
 	// Done says that the server marked the end of its stream.
 	Done bool
+
+	watch *watch
+}
+
+// endTime is how long token counts and end mark may take after the finish
+// reason. Some servers send neither and leave the connection open.
+const endTime = 5 * time.Second
+
+// Ending says that the answer is whole, and what is still to come is not worth
+// the usual patience.
+func (x *Exchange) Ending() {
+	if x.watch != nil {
+		x.watch.wait, x.watch.idle = min(x.watch.wait, endTime), min(x.watch.idle, endTime)
+	}
 }
 
 type exchangeKey struct{}
@@ -152,6 +166,7 @@ func (d *Doer) Do(req *http.Request) (*http.Response, error) {
 func (d *Doer) do(req *http.Request, x *Exchange) (*http.Response, *llm.Error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	w := newWatch(d.wait, d.idle, cancel)
+	x.watch = w
 	out, err := patch(req.WithContext(ctx), x)
 	if err != nil {
 		cancel(nil)
