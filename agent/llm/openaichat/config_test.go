@@ -281,6 +281,7 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	srv := llmtest.NewServer(t, llmtest.Times(3, llmtest.Do(func(x *llmtest.Exchange) {
 		ports = append(ports, x.Remote)
 		x.Reply(llmtest.Answer{Text: "a"})
+		time.Sleep(5 * time.Millisecond) // the end of the body comes a little after the end mark
 	})))
 	m := open(t, quick(srv.URL))
 	for range 3 {

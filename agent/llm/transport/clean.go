@@ -54,7 +54,6 @@ func (c cleaner) mask(text string) string {
 	// The known secrets go first, before anything changes their bytes.
 	text = strings.ToValidUTF8(c.known.Replace(text), "\uFFFD")
 	text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " ")
-	text = c.known.Replace(text)
 	for _, re := range shapes {
 		text = re.ReplaceAllString(text, "${1}"+masked)
 	}
