@@ -111,5 +111,6 @@ func Codes() []tool.Code {
 		{Code: "kube.api_service_unavailable", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("APIService"), Params: strs("message"), Text: "An aggregated API does not answer."},
 		{Code: "kube.rbac_forbidden", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ServiceAccount"), Params: strs("verb", "resource", "namespace"), Text: "The workload's identity may not do what it tries."},
 		{Code: "kube.log_errors", Role: incident.Context, Severity: incident.Warning, Kinds: strs("Pod"), Params: strs("container", "pattern", "count"), Text: "The log repeats an error."},
+		{Code: "kube.object_not_ready", Role: incident.Symptom, Severity: incident.Warning, Kinds: strs("*"), Params: strs("condition", "status", "reason", "message"), Text: "A custom object says of itself that it is not ready or has failed."},
 	}
 }

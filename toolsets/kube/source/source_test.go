@@ -356,7 +356,9 @@ func TestTransportErrors(t *testing.T) {
 func TestForbiddenListsBecomeLimits(t *testing.T) {
 	t.Parallel()
 	srv := sourcetest.Start(t)
-	srv.Forbid = func(_, resource, ns string) bool { return resource == "nodes" || resource == "deployments.apps" && ns == "" }
+	srv.Forbid = func(_, resource, ns string) bool {
+		return resource == "nodes" || resource == "deployments.apps" && ns == ""
+	}
 	src := srv.Source(clock)
 	for range 2 {
 		if _, err := src.Nodes(t.Context()); tool.KindOf(err) != tool.Forbidden {
