@@ -3,6 +3,7 @@ package langchain
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/tmc/langchaingo/llms"
 
@@ -125,13 +126,13 @@ func joined(v any) string {
 	case string:
 		return v
 	case []any:
-		var out string
+		var out strings.Builder
 		for _, p := range v {
 			if part, ok := p.(map[string]any); ok {
-				out += joined(part["text"])
+				out.WriteString(joined(part["text"]))
 			}
 		}
-		return out
+		return out.String()
 	}
 	return ""
 }

@@ -155,7 +155,7 @@ func TestServerReportsMisuse(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = res.Body.Close()
-	if res.StatusCode != 404 {
+	if res.StatusCode != http.StatusNotFound {
 		t.Errorf("status %d, want 404", res.StatusCode)
 	}
 }

@@ -2,6 +2,7 @@ package openaichat
 
 import (
 	"encoding/json"
+	"slices"
 
 	"github.com/gumshoe-ai/gumshoe/agent/llm"
 )
@@ -53,8 +54,7 @@ func (a *assembler) add(choice int, d callDelta) bool {
 
 // find gives the newest call that a piece may belong to.
 func (a *assembler) find(choice int, index *int, id string) *slot {
-	for i := len(a.slots) - 1; i >= 0; i-- {
-		s := a.slots[i]
+	for _, s := range slices.Backward(a.slots) {
 		if s.choice != choice {
 			continue
 		}

@@ -22,7 +22,7 @@ func BenchmarkStream(b *testing.B) {
 	fmt.Fprintf(&body, "data: %s\n\ndata: [DONE]\n\n", llmtest.FinishChunk("stop"))
 	c := quick("http://model.example/v1")
 	c.HTTP = trip(func(*http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: io.NopCloser(strings.NewReader(body.String()))}, nil
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: io.NopCloser(strings.NewReader(body.String()))}, nil
 	})
 	m, err := openaichat.New(c)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -97,10 +98,8 @@ func Parse(spec string) (provider, name string, err error) {
 	if !found || name == "" {
 		return "", "", fmt.Errorf("model %q: want PROVIDER/NAME, with a provider of %s", spec, strings.Join(providers(), ", "))
 	}
-	for _, p := range providers() {
-		if p == provider {
-			return provider, name, nil
-		}
+	if slices.Contains(providers(), provider) {
+		return provider, name, nil
 	}
 	return "", "", fmt.Errorf("model %q: unknown provider %q; want one of %s", spec, provider, strings.Join(providers(), ", "))
 }

@@ -335,7 +335,7 @@ func TestAnOpenEndIsNotWaitedFor(t *testing.T) {
 		c.Idle, c.Wait = 0, 0 // the usual ones: minutes
 		c.HTTP = trip(func(r *http.Request) (*http.Response, error) {
 			body := strings.NewReader("data: " + llmtest.TextChunk("a") + "\n\ndata: " + llmtest.FinishChunk("stop") + "\n\n")
-			return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: &lingering{body, r.Context()}}, nil
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: &lingering{body, r.Context()}}, nil
 		})
 		started := time.Now()
 		turn, err := llm.Collect(t.Context(), open(t, c), llm.Request{}, nil)

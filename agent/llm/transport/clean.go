@@ -18,7 +18,7 @@ const (
 // of an expression, if any, stays.
 var shapes = []*regexp.Regexp{
 	regexp.MustCompile(`(?i)(bearer\s+)[a-z0-9._~+/=*-]{6,}`),
-	regexp.MustCompile(`()\b(?:sk|pk|rk|gsk|hf|nvapi|xai|key|ghp|AIza)[-_]?[A-Za-z0-9][A-Za-z0-9_*-]{11,}`),
+	regexp.MustCompile(`()\b(?:(?:sk|xai|nvapi)-[A-Za-z0-9_*-]{12,}|(?:hf|ghp|gsk)_[A-Za-z0-9]{16,}|AIza[A-Za-z0-9_-]{20,})`),
 	regexp.MustCompile(`()[^\s"'=:]*\*{3,}[^\s"'.,]*`),
 	regexp.MustCompile(`(?i)((?:api[-_ ]?key|access[-_ ]?token|secret|passw(?:or)?d|authorization)["']?\s*[:=]\s*["']?)[^\s"',}&]{4,}`),
 	regexp.MustCompile(`(://)[^/\s@]+@`),

@@ -27,7 +27,7 @@ type trip func(*http.Request) (*http.Response, error)
 func (t trip) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
 
 func streamOf(body io.ReadCloser) *http.Response {
-	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: body}
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: body}
 }
 
 func request(t *testing.T, ctx context.Context) *http.Request {
@@ -290,16 +290,18 @@ func TestCleaner(t *testing.T) {
 	t.Parallel()
 	c := newCleaner([]string{"Gehe+im/123", "", "abc"}, func(s string) string { return strings.ReplaceAll(s, "10.0.0.7", "[host]") })
 	for in, want := range map[string]string{
-		"key Gehe+im/123 is wrong":                   "key [masked] is wrong",
-		"in a URL ?key=Gehe%2Bim%2F123&x":            "in a URL ?key=[masked]&x",
-		"Authorization: Bearer abcdef123456":         "Authorization: [masked] [masked]",
-		"provided: sk-proj-abcdefghijklmnop1234.":    "provided: [masked].",
-		"provided: abcd****wxyz.":                    "provided: [masked].",
-		`{"api_key": "hunter2hunter2"}`:              `{"api_key": "[masked]"}`,
-		"http://user:pass@host/v1":                   "http://[masked]host/v1",
-		"line\none\r\n\ttwo\x00three \xff":           "line one two three \uFFFD",
-		"host 10.0.0.7":                              "host [host]",
-		"maximum context length is 8192 tokens, abc": "maximum context length is 8192 tokens, abc",
+		"key Gehe+im/123 is wrong":                               "key [masked] is wrong",
+		"in a URL ?key=Gehe%2Bim%2F123&x":                        "in a URL ?key=[masked]&x",
+		"Authorization: Bearer abcdef123456":                     "Authorization: [masked] [masked]",
+		"provided: sk-proj-abcdefghijklmnop1234.":                "provided: [masked].",
+		"hf_AbCdEf0123456789AbCd and nvapi-0123456789abcdef":     "[masked] and [masked]",
+		"skip_prefix_caching hf_transfer_enabled keyvalue_sizes": "skip_prefix_caching hf_transfer_enabled keyvalue_sizes",
+		"provided: abcd****wxyz.":                                "provided: [masked].",
+		`{"api_key": "hunter2hunter2"}`:                          `{"api_key": "[masked]"}`,
+		"http://user:pass@host/v1":                               "http://[masked]host/v1",
+		"line\none\r\n\ttwo\x00three \xff":                       "line one two three \uFFFD",
+		"host 10.0.0.7":                                          "host [host]",
+		"maximum context length is 8192 tokens, abc":             "maximum context length is 8192 tokens, abc",
 		"": "",
 	} {
 		got := c.line(in)
@@ -397,7 +399,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	t.Parallel()
 	endless := func(contentType, unit string) trip {
 		return func(*http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {contentType}}, Body: io.NopCloser(&endlessly{unit: unit})}, nil
+			return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {contentType}}, Body: io.NopCloser(&endlessly{unit: unit})}, nil
 		}
 	}
 	for name, base := range map[string]trip{
