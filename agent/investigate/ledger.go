@@ -65,7 +65,7 @@ type Ledger struct {
 	cfg LedgerConfig
 
 	mu      sync.Mutex
-	tools   map[string]*entry
+	tools   map[string]*offer
 	names   []string
 	records []*record
 	byKey   map[string]*record
@@ -80,7 +80,7 @@ type told struct {
 
 var _ tool.Caller = (*Ledger)(nil)
 
-type entry struct {
+type offer struct {
 	tool tool.Tool
 	info tool.Info
 	in   *jsonschema.Resolved
@@ -115,7 +115,7 @@ func NewLedger(cfg LedgerConfig) (*Ledger, error) {
 	if cfg.Sink == nil {
 		cfg.Sink = event.SinkFunc(func(event.Event) {})
 	}
-	return &Ledger{cfg: cfg, tools: map[string]*entry{}, byKey: map[string]*record{}, told: map[told]bool{}}, nil
+	return &Ledger{cfg: cfg, tools: map[string]*offer{}, byKey: map[string]*record{}, told: map[told]bool{}}, nil
 }
 
 // Register offers tools. It fails on a name that is taken and on a tool whose
@@ -131,7 +131,7 @@ func (l *Ledger) Register(tools ...tool.Tool) error {
 		if _, taken := l.tools[info.Name]; taken {
 			return fmt.Errorf("investigate: two tools are called %s", info.Name)
 		}
-		e := &entry{tool: t, info: info}
+		e := &offer{tool: t, info: info}
 		if info.Input != nil {
 			in, err := info.Input.Resolve(nil)
 			if err != nil {
@@ -337,7 +337,7 @@ func (l *Ledger) allowed(info tool.Info) error {
 
 // check gives the canonical arguments: keys sorted, no white space, so that
 // equal calls are equal bytes.
-func (l *Ledger) check(e *entry, name string, args any) (json.RawMessage, error) {
+func (l *Ledger) check(e *offer, name string, args any) (json.RawMessage, error) {
 	if e == nil {
 		return nil, &tool.Error{Kind: tool.Invalid, User: fmt.Sprintf("there is no tool %q", short(name, 80)), Fix: "tools: " + l.list()}
 	}

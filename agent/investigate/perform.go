@@ -24,7 +24,7 @@ const (
 )
 
 // perform makes the call of a record and completes it.
-func (l *Ledger) perform(ctx context.Context, e *entry, r *record, raw json.RawMessage) (incident.Evidence, tool.Result) {
+func (l *Ledger) perform(ctx context.Context, e *offer, r *record, raw json.RawMessage) (incident.Evidence, tool.Result) {
 	start := time.Now()
 	res, err := l.contained(ctx, e, raw)
 	ev := r.ev
@@ -67,7 +67,7 @@ func (l *Ledger) perform(ctx context.Context, e *entry, r *record, raw json.RawM
 
 // contained runs the tool so that neither a panic nor a tool that ignores its
 // context can take the run with it.
-func (l *Ledger) contained(parent context.Context, e *entry, raw json.RawMessage) (tool.Result, error) {
+func (l *Ledger) contained(parent context.Context, e *offer, raw json.RawMessage) (tool.Result, error) {
 	ctx, cancel := context.WithTimeout(parent, l.cfg.CallTimeout)
 	defer cancel()
 	type answer struct {

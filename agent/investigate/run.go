@@ -64,8 +64,19 @@ func (r *run) run(ctx context.Context, q incident.Question) error {
 		r.sink.Emit(event.Event{Type: event.Rejected, Rejection: &event.Rejection{Reasons: verdict.Strings(), Final: true}})
 	}
 	r.report.Diagnosis = r.standing
+	var failed error
+	if r.cfg.Model != nil && r.worthAsking() {
+		r.phase("model")
+		failed = r.converse(ctx)
+	}
 	r.finish(ctx)
-	return nil
+	return failed
+}
+
+// worthAsking reports whether a model has anything to judge. A name that does
+// not exist is answered as such: a model would find something else to talk about.
+func (r *run) worthAsking() bool {
+	return len(r.assessment.Subjects) > 0 || r.assessment.Diagnosis.Ask == nil
 }
 
 // open asks every toolset for its status and registers the tools of those that

@@ -1,0 +1,166 @@
+package investigate
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/llm"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
+)
+
+type toolInfo = tool.Info
+
+func signature(s *jsonschema.Schema) string { return tool.Signature(s) }
+
+// take acts on an answer: runs its calls, judges its conclusion, or asks again
+// where it is neither. done ends the conversation.
+func (c *conversation) take(ctx context.Context, t llm.Turn) (done bool, err error) {
+	if t.Reason == llm.FinishRefused {
+		c.prose = ""
+		c.stop(incident.StopModel, "%s refused to answer (%s); the answer is triage's", c.model.Info(), short(oneLine(t.Text), 300))
+		return true, nil
+	}
+	c.history = append(c.history, entry{msg: t.Message()})
+	if len(t.Calls) > 0 {
+		return c.calls(ctx, t)
+	}
+	if text := strings.TrimSpace(t.Text); text != "" {
+		if done, handled, err := c.written(ctx, text); handled || err != nil {
+			return done, err
+		}
+		c.prose = text
+	}
+	if c.nudged {
+		if c.prose == "" {
+			c.stop(incident.StopModel, "%s gave neither a call nor a conclusion; the answer is triage's", c.model.Info())
+		}
+		return true, nil
+	}
+	c.nudged = true
+	text, err := c.prompts.Nudge(c.textOnly)
+	if err == nil {
+		c.say(text)
+	}
+	return false, err
+}
+
+// written reads an answer of the text protocol: calls or a conclusion as JSON.
+func (c *conversation) written(ctx context.Context, text string) (done, handled bool, err error) {
+	raw := answerIn(text, "conclusion", "calls", "outcome")
+	if raw == "" {
+		return false, false, nil
+	}
+	var answer struct {
+		Conclusion json.RawMessage `json:"conclusion"`
+		Calls      []struct {
+			Tool string          `json:"tool"`
+			Args json.RawMessage `json:"args"`
+		} `json:"calls"`
+		Outcome json.RawMessage `json:"outcome"`
+	}
+	if json.Unmarshal([]byte(raw), &answer) != nil {
+		return false, false, nil
+	}
+	if len(answer.Conclusion) == 0 && len(answer.Outcome) > 0 {
+		answer.Conclusion = json.RawMessage(raw)
+	}
+	var replies []string
+	if len(answer.Calls) > 0 {
+		var calls []llm.Call
+		for i, a := range answer.Calls {
+			calls = append(calls, llm.Call{ID: fmt.Sprintf("t%d", i), Name: a.Tool, Args: string(a.Args)})
+		}
+		for _, res := range c.perform(calls) {
+			replies = append(replies, res.text)
+		}
+	}
+	if len(answer.Conclusion) > 0 {
+		reply, done, err := c.conclude(string(answer.Conclusion))
+		if done || err != nil {
+			return done, true, err
+		}
+		replies = append(replies, reply)
+	}
+	if len(replies) == 0 {
+		return false, false, nil
+	}
+	c.say(strings.Join(replies, "\n\n"))
+	return false, true, nil
+}
+
+// answer to one call.
+type answer struct {
+	text, stub string
+}
+
+// calls runs the tool calls of a turn, the conclusion last: it may come in one
+// turn with calls.
+func (c *conversation) calls(ctx context.Context, t llm.Turn) (bool, error) {
+	var looks []llm.Call
+	for _, k := range t.Calls {
+		if k.Name != concludeTool {
+			looks = append(looks, k)
+		}
+	}
+	answers := c.perform(looks)
+	at, judged := 0, false
+	for _, k := range t.Calls {
+		var a answer
+		switch {
+		case k.Name != concludeTool:
+			a = answers[at]
+			at++
+		case judged:
+			a.text = "Conclude once; the first conclusion of this turn was judged."
+		default:
+			judged = true
+			reply, done, err := c.conclude(k.Args)
+			if done || err != nil {
+				return done, err
+			}
+			if t.Reason == llm.FinishLength {
+				reply = "The answer was cut off at its longest length; be briefer. " + reply
+			}
+			a.text = reply
+		}
+		c.history = append(c.history, entry{msg: llm.Message{Role: llm.Tool, CallID: k.ID, Name: k.Name, Text: a.text}, stub: a.stub})
+	}
+	return false, nil
+}
+
+// perform makes the calls in parallel and writes the answers for the model.
+func (c *conversation) perform(calls []llm.Call) []answer {
+	n := min(len(calls), maxCalls)
+	names, args := make([]string, n), make([]any, n)
+	for i, k := range calls[:n] {
+		names[i], args[i] = k.Name, k.Args
+	}
+	evs, _ := c.ledger.callAll(c.soft, "model", names, args)
+	out := make([]answer, len(calls))
+	made := false
+	for i := range calls {
+		if i >= n {
+			out[i].text = fmt.Sprintf("Not called: at most %d calls fit into one turn.", maxCalls)
+			continue
+		}
+		ev := evs[i]
+		made = made || ev.ID != ""
+		out[i].text, out[i].stub = c.result(ev)
+		if c.repeats.seen(names[i], string(ev.Args)+calls[i].Args, out[i].text) {
+			if hint, err := c.prompts.Repeated(ev.ID); err == nil {
+				out[i] = answer{text: hint}
+			}
+		}
+	}
+	if n > 0 && !made {
+		c.bad++
+	} else if made {
+		c.bad = 0
+	}
+	return out
+}
