@@ -125,8 +125,8 @@ func (r *reader) changes(ctx context.Context, in changesIn) (tool.Output[Changes
 	return out, nil
 }
 
-// sortChanges puts the newest first and drops repeats of one change: an edit
-// that a rollout explains, or one read twice by different ways.
+// sortChanges puts the newest first and drops a change that was read twice by
+// different ways.
 func sortChanges(in []Change) []Change {
 	slices.SortStableFunc(in, func(a, b Change) int {
 		if c := b.At.Compare(a.At); c != 0 {

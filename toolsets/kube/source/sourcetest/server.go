@@ -237,3 +237,6 @@ func fail(w http.ResponseWriter, code int, reason, message, name string) {
 		"details": map[string]any{"name": name},
 	})
 }
+
+// Stop ends the server at once, so that a test sees a dead API server.
+func (s *Server) Stop() { s.http.Close() }
