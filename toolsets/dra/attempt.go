@@ -1,0 +1,429 @@
+package dra
+
+import (
+	"context"
+	"encoding/binary"
+	"slices"
+	"sort"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/dynamic-resource-allocation/cel"
+
+	"github.com/gumshoe-ai/gumshoe/toolsets/dra/allocator"
+	"github.com/gumshoe-ai/gumshoe/toolsets/dra/selector"
+)
+
+// Deadlines of the allocator runs. The scheduler gives a node 10 s
+// (filterTimeout of DynamicResourcesArgs); a person does not wait that long.
+const (
+	groupDeadline = 2 * time.Second
+	totalDeadline = 30 * time.Second
+	// maxGroups bounds how many sorts of node are searched for counterfactuals.
+	maxGroups = 48
+)
+
+// attempt is the question the scheduler answers for a pod: can these claims be
+// allocated together on a node?
+type attempt struct {
+	w     *world
+	pod   *corev1.Pod
+	comp  *selector.Compiler
+	cache *cel.Cache
+	// claims without an allocation, tried together; pinned are allocated ones.
+	claims []*resourceapi.ResourceClaim
+	pinned []*resourceapi.ResourceClaim
+	// extended says that the pod asks for extended resources that a class maps.
+	extended bool
+	// without are claims whose devices count as free: those under test.
+	without map[types.UID]bool
+
+	wants  []*want
+	groups []*group
+	state  allocator.State
+	// refused is why each node is refused for reasons outside DRA; absent = not refused.
+	refused map[string]string
+	// started and timeouts are for the limits of the answer.
+	timeouts int
+	skipped  int
+}
+
+// group is a set of nodes that are the same to the claims.
+type group struct {
+	nodes  []*corev1.Node
+	slices []*slice
+	// claims to allocate on these nodes: the pod's, with the generated one for
+	// extended resources in its per-node form.
+	claims []*resourceapi.ResourceClaim
+	// eligible: nothing outside DRA keeps the pod from these nodes.
+	eligible bool
+	// unfit is an extended resource that nobody offers here.
+	unfit corev1.ResourceName
+	// away names an allocated claim that cannot be used here.
+	away string
+	// verdict as things are.
+	verdict allocator.Verdict
+
+	api []*resourceapi.ResourceSlice
+}
+
+func (g *group) rep() *corev1.Node { return g.nodes[0] }
+
+// newAttempt prepares the question. pod may be nil when a claim is asked about
+// for which no pod is known.
+func newAttempt(w *world, pod *corev1.Pod, claims []*resourceapi.ResourceClaim) *attempt {
+	a := &attempt{w: w, pod: pod, without: map[types.UID]bool{}, refused: map[string]string{}}
+	a.cache = allocator.NewCache(w.assume.Features)
+	a.comp = selector.NewCompiler(a.cache)
+	for _, c := range claims {
+		if c.Status.Allocation != nil {
+			a.pinned = append(a.pinned, c)
+			continue
+		}
+		a.claims = append(a.claims, c)
+		a.without[c.UID] = true
+	}
+	a.state = allocator.StateOf(w.claims, w.assume.Features, func(c *resourceapi.ResourceClaim) bool { return a.without[c.UID] && c.UID != "" })
+	if pod != nil && w.assume.ExtendedResources {
+		for name := range allocator.ExtendedRequests(pod) {
+			a.extended = a.extended || allocator.ClassFor(w.classes, name) != nil
+		}
+	}
+	a.wants = wantsOf(w, a.comp, a.tried())
+	return a
+}
+
+// tried lists the claims as they would be on a node without device plugins.
+func (a *attempt) tried() []*resourceapi.ResourceClaim {
+	out := slices.Clone(a.claims)
+	if a.extended {
+		if c, _ := allocator.ExtendedClaim(a.pod, &corev1.Node{Status: corev1.NodeStatus{}}, a.mappedOnly()); c != nil {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// mappedOnly gives the classes; a resource no class maps is not DRA's.
+func (a *attempt) mappedOnly() allocator.Classes { return a.w.classes }
+
+// split groups the nodes by what the claims can see of them.
+func (a *attempt) split() {
+	names := a.fieldsSeen()
+	byKey := map[string]*group{}
+	for _, n := range a.w.nodes {
+		g := &group{nodes: []*corev1.Node{n}, slices: a.w.fleet.forNode(n), claims: a.claims, eligible: true}
+		if a.pod != nil {
+			if why := nodeRefusal(a.pod, n); why != "" {
+				a.refused[n.Name] = why
+				g.eligible = false
+			}
+		}
+		a.onNode(g, n)
+		key := a.signature(g, n, names)
+		if have := byKey[key]; have != nil {
+			have.nodes = append(have.nodes, n)
+			continue
+		}
+		byKey[key] = g
+		a.groups = append(a.groups, g)
+	}
+	sort.SliceStable(a.groups, func(i, j int) bool { return len(a.groups[i].nodes) > len(a.groups[j].nodes) })
+}
+
+// onNode fills in what depends on the node itself.
+func (a *attempt) onNode(g *group, n *corev1.Node) {
+	if a.extended {
+		c, unfit := allocator.ExtendedClaim(a.pod, n, a.w.classes)
+		g.unfit = unfit
+		if c != nil {
+			g.claims = append(slices.Clone(a.claims), c)
+		}
+	}
+	for _, c := range a.pinned {
+		if ns := c.Status.Allocation.NodeSelector; ns != nil {
+			if ok, err := allocator.NodeMatches(a.w.assume.Features, n, "", false, ns); err != nil || !ok {
+				g.away = c.Name
+			}
+		}
+	}
+}
+
+// fieldsSeen lists the attribute names that selectors and constraints compare;
+// nil when a selector may read any.
+func (a *attempt) fieldsSeen() map[string]bool {
+	names := map[string]bool{}
+	for _, x := range a.wants {
+		if !x.exact {
+			return nil
+		}
+		for _, f := range x.fields {
+			if f.Kind == selector.Attribute {
+				names[f.Name()] = true
+			}
+		}
+	}
+	for _, c := range a.claims {
+		for _, k := range c.Spec.Devices.Constraints {
+			if n := constraintAttribute(k); n != "" {
+				names[n] = true
+			}
+		}
+	}
+	return names
+}
+
+func constraintAttribute(k resourceapi.DeviceConstraint) string {
+	switch {
+	case k.MatchAttribute != nil:
+		return string(*k.MatchAttribute)
+	case k.DistinctAttribute != nil:
+		return string(*k.DistinctAttribute)
+	}
+	return ""
+}
+
+// signature writes down everything of a node that can change the verdict: the
+// devices that reach it, without names and without attributes nobody compares,
+// what is taken, tainted and shared, and the state of the pools.
+func (a *attempt) signature(g *group, n *corev1.Node, names map[string]bool) string {
+	b := make([]byte, 0, 1024)
+	if g.eligible {
+		b = append(b, 'e')
+	}
+	b = append(b, g.unfit...)
+	b = append(b, 0)
+	b = append(b, g.away...)
+	if a.extended && len(g.claims) > len(a.claims) {
+		for _, r := range g.claims[len(g.claims)-1].Spec.Devices.Requests {
+			b = append(b, r.Name...)
+			b = binary.LittleEndian.AppendUint64(b, uint64(r.Exactly.Count))
+		}
+	}
+	for _, s := range g.slices {
+		b = append(b, 1)
+		b = append(b, s.pool.driver...)
+		b = append(b, 0)
+		b = append(b, a.poolState(s)...)
+		b = append(b, a.deviceSigs(s, n, names)...)
+	}
+	return string(b)
+}
+
+// poolState is what of a pool decides whether its devices may be used. A pool
+// that lies wholly on one node is described by its content; one of many nodes is
+// the same pool to all of them and goes by its name.
+func (a *attempt) poolState(s *slice) string {
+	p := s.pool
+	var b strings.Builder
+	switch {
+	case s.gen < p.generation:
+		return "s"
+	case !p.complete():
+		b.WriteByte('i')
+	case p.invalid != "":
+		b.WriteByte('x')
+	}
+	if !p.local {
+		b.WriteString(p.poolID.name)
+		return b.String()
+	}
+	for i := range s.counters {
+		b.WriteString(counterText(s.counters[i]))
+	}
+	return b.String()
+}
+
+func (a *attempt) deviceSigs(s *slice, n *corev1.Node, names map[string]bool) []byte {
+	sigs := make([]string, 0, len(s.devices))
+	f := a.w.fleet
+	ordered := false
+	for i := range s.devices {
+		d := &s.devices[i]
+		if s.per && !s.deviceReaches(d, n) {
+			continue
+		}
+		b := make([]byte, 0, 64)
+		if names == nil {
+			b = shape(b, f, d)
+		} else {
+			for _, at := range d.attrs {
+				if names[qualified(f.names.list[at.name], s.pool.driver)] {
+					b = binary.LittleEndian.AppendUint32(b, at.name)
+					b = binary.LittleEndian.AppendUint32(b, at.value)
+				}
+			}
+			if d.caps != nil {
+				b = binary.LittleEndian.AppendUint32(append(b, 'c'), d.caps.id)
+			}
+		}
+		b = a.useSig(b, s, d)
+		for _, x := range a.wants {
+			ordered = ordered || x.judge(context.Background(), f, s, d).aborting
+		}
+		sigs = append(sigs, string(b))
+	}
+	if !ordered {
+		// Order decides only which device is taken first, and where an error is met.
+		slices.Sort(sigs)
+	}
+	return []byte(strings.Join(sigs, "\x02"))
+}
+
+func (a *attempt) useSig(b []byte, s *slice, d *device) []byte {
+	id := idOf(s, d)
+	for _, h := range a.w.use.holds[id] {
+		switch {
+		case a.without[h.claim.UID]:
+		case h.shared:
+			b = append(b, 'h')
+			keys := make([]string, 0, len(h.res.ConsumedCapacity))
+			for k, q := range h.res.ConsumedCapacity {
+				keys = append(keys, string(k)+"="+q.String())
+			}
+			slices.Sort(keys)
+			b = append(b, strings.Join(keys, ",")...)
+		default:
+			b = append(b, 'u')
+		}
+	}
+	for _, t := range d.taints() {
+		b = append(append(b, 't'), taintText(t)...)
+	}
+	for _, r := range a.w.rulesFor(s, d) {
+		b = append(append(b, 'r'), r.Name...)
+	}
+	if d.rest != nil {
+		for _, c := range d.rest.ConsumesCounters {
+			b = append(append(b, 'k'), c.CounterSet...)
+			keys := make([]string, 0, len(c.Counters))
+			for k, v := range c.Counters {
+				keys = append(keys, k+"="+v.Value.String())
+			}
+			slices.Sort(keys)
+			b = append(b, strings.Join(keys, ",")...)
+		}
+		if d.multi() {
+			b = append(b, 'M')
+		}
+		if len(d.rest.BindingConditions) > 0 {
+			b = append(b, 'B')
+		}
+	}
+	return b
+}
+
+// apiSlices makes the slices that matter to the group, once.
+func (a *attempt) apiSlices(g *group) []*resourceapi.ResourceSlice {
+	if g.api == nil {
+		all := a.w.fleet.withPools(g.slices)
+		g.api = make([]*resourceapi.ResourceSlice, 0, len(all))
+		for _, s := range all {
+			g.api = append(g.api, a.w.fleet.api(s, a.w.ruleTaints))
+		}
+	}
+	return g.api
+}
+
+// trial is one run of the allocator: the world as it is, unless changed.
+type trial struct {
+	features allocator.Features
+	state    allocator.State
+	classes  allocator.Classes
+	slices   []*resourceapi.ResourceSlice
+	claims   []*resourceapi.ResourceClaim
+	// ignoreAway: allocated claims do not tie the pod to a node.
+	ignoreAway bool
+}
+
+// change alters a trial; it must copy what it changes.
+type change func(*trial)
+
+// try runs the allocator for a group with changes applied.
+func (a *attempt) try(ctx context.Context, g *group, changes ...change) (allocator.Verdict, error) {
+	t := trial{features: a.w.assume.Features, state: a.state, classes: a.w.classes, slices: a.apiSlices(g), claims: g.claims}
+	for _, c := range changes {
+		c(&t)
+	}
+	switch {
+	case g.unfit != "":
+		return allocator.Verdict{NodeReason: "no device plugin and no DeviceClass offers " + string(g.unfit)}, nil
+	case g.away != "" && !t.ignoreAway:
+		return allocator.Verdict{NodeReason: "claim " + g.away + " is allocated elsewhere"}, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, groupDeadline)
+	defer cancel()
+	v, err := allocator.Try(ctx, allocator.Input{
+		Features: t.features, State: t.state, Classes: t.classes, Slices: t.slices, Cache: a.cache,
+	}, g.rep(), t.claims)
+	if v.TimedOut {
+		a.timeouts++
+	}
+	return v, err
+}
+
+// baseline asks for every group as things are.
+func (a *attempt) baseline(ctx context.Context) error {
+	for _, g := range a.groups {
+		if ctx.Err() != nil {
+			g.verdict = allocator.Verdict{TimedOut: true}
+			a.timeouts++
+			continue
+		}
+		v, err := a.try(ctx, g)
+		if err != nil {
+			if ctx.Err() != nil {
+				g.verdict = allocator.Verdict{TimedOut: true}
+				a.timeouts++
+				continue
+			}
+			return err
+		}
+		g.verdict = v
+	}
+	return nil
+}
+
+// fitting says where the claims fit with the changes applied: on how many nodes
+// the pod may use, on how many others, and one example.
+type fitting struct {
+	nodes    int
+	refused  int
+	example  string
+	groups   []*group
+	verdicts []allocator.Verdict
+}
+
+func (f fitting) ok() bool { return f.nodes > 0 }
+
+// where runs the changed trial over the sorts of node.
+func (a *attempt) where(ctx context.Context, changes ...change) fitting {
+	var f fitting
+	for i, g := range a.groups {
+		if i >= maxGroups {
+			a.skipped = len(a.groups) - maxGroups
+			break
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		v, err := a.try(ctx, g, changes...)
+		if err != nil || !v.Fits {
+			continue
+		}
+		if !g.eligible {
+			f.refused += len(g.nodes)
+			continue
+		}
+		f.nodes += len(g.nodes)
+		f.groups = append(f.groups, g)
+		f.verdicts = append(f.verdicts, v)
+		if f.example == "" {
+			f.example = g.rep().Name
+		}
+	}
+	return f
+}

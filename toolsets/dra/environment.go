@@ -1,0 +1,615 @@
+package dra
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
+
+	"github.com/gumshoe-ai/gumshoe/agent/graph"
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+)
+
+// environment is for claims that ask for something that exists but cannot be had
+// now: pools in disorder, taints, devices in use, fragmentation. What is abnormal
+// and suffices alone is the cause; devices in use by others are the cause only
+// when nothing abnormal is.
+func (n *analysis) environment(ctx context.Context) {
+	pools := n.single(ctx, "complete the incomplete pools", completePools())
+	taints := n.single(ctx, "ignore device taints", ignoreTaints())
+	use := n.single(ctx, "ignore devices in use", ignoreUse())
+	found := false
+	if pools.ok() {
+		found = n.poolFaults(pools) || found
+	}
+	if taints.ok() {
+		n.taintFaults(ctx, taints)
+		found = true
+	}
+	if use.ok() && n.leaks(ctx) {
+		found = true
+	}
+	if !found && n.fragmented(ctx) {
+		found = true
+	}
+	switch {
+	case use.ok() && !found:
+		n.useFaults(ctx, use, 0.93)
+	case use.ok():
+		n.context("dra.devices_in_use", use)
+	}
+	if found || use.ok() {
+		n.smaller(ctx)
+		return
+	}
+	n.envPairs(ctx)
+	n.smaller(ctx)
+}
+
+func (n *analysis) single(ctx context.Context, label string, c change) fitting {
+	f := n.a.where(ctx, c)
+	n.counterfactual(label, f)
+	return f
+}
+
+// envPairs tries two relaxations together, when no single one suffices.
+func (n *analysis) envPairs(ctx context.Context) {
+	type factor struct {
+		label string
+		c     change
+		blame func(fitting)
+	}
+	fs := []factor{
+		{"complete pools", completePools(), func(f fitting) { n.poolFaults(f) }},
+		{"ignore taints", ignoreTaints(), func(f fitting) { n.taintFaults(ctx, f) }},
+		{"ignore devices in use", ignoreUse(), func(f fitting) { n.useFaults(ctx, f, 0.75) }},
+	}
+	for i := range fs {
+		for j := i + 1; j < len(fs); j++ {
+			f := n.a.where(ctx, fs[i].c, fs[j].c)
+			n.counterfactual(fs[i].label+" and "+fs[j].label, f)
+			if !f.ok() {
+				continue
+			}
+			from := len(n.findings)
+			fs[i].blame(f)
+			fs[j].blame(f)
+			for k := from; k < len(n.findings); k++ {
+				n.findings[k].Confidence = min(n.findings[k].Confidence, 0.75)
+			}
+			return
+		}
+	}
+	f := n.a.where(ctx, completePools(), ignoreTaints(), ignoreUse())
+	n.counterfactual("complete pools, ignore taints and devices in use", f)
+	if f.ok() {
+		for _, x := range fs {
+			x.blame(f)
+		}
+		for k := range n.findings {
+			n.findings[k].Confidence = min(n.findings[k].Confidence, 0.65)
+		}
+	}
+}
+
+// context records a true but not deciding fact.
+func (n *analysis) context(code string, f fitting) {
+	for _, x := range n.a.wants {
+		t := n.tables[x]
+		if t.totals.InUse == 0 {
+			continue
+		}
+		c := finding(code, n.subject(x.claim), 0.3, map[string]string{"matching": itoa(t.totals.AfterSelectors), "in_use": itoa(t.totals.InUse), "request": x.name, "holders": ""},
+			"%d of %d devices that match request %s are allocated to other claims", t.totals.InUse, t.totals.AfterSelectors, x.name)
+		c.Role, c.Severity = incident.Context, incident.Info
+		n.findings = append(n.findings, c)
+	}
+}
+
+// poolFaults reports the pools whose completion makes the claims fit (F05, F06).
+func (n *analysis) poolFaults(f fitting) bool {
+	found := false
+	seen := map[*pool]bool{}
+	for _, g := range f.groups {
+		for _, nd := range g.nodes {
+			for _, s := range n.a.w.fleet.forNode(nd) {
+				p := s.pool
+				if seen[p] || p.complete() && p.invalid == "" || !n.wanted(p) {
+					continue
+				}
+				seen[p] = true
+				found = true
+				n.poolFault(p, 0.93)
+			}
+		}
+	}
+	return found
+}
+
+// wanted says whether a pool holds a device that some request selects.
+func (n *analysis) wanted(p *pool) bool {
+	for _, s := range p.slices {
+		for i := range s.devices {
+			for _, x := range n.a.wants {
+				if x.judge(context.Background(), n.a.w.fleet, s, &s.devices[i]).matchesIt {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+func (n *analysis) poolFault(p *pool, confidence float64) {
+	ref := n.t.poolRef(p.driver, p.poolID.name)
+	for _, x := range n.a.wants {
+		n.edge(n.subject(x.claim), graph.OfferedBy, ref)
+	}
+	if p.invalid != "" && p.complete() {
+		n.fault("dra.pool_invalid", ref, confidence, map[string]string{"driver": p.driver, "pool": p.poolID.name, "message": p.invalid},
+			"pool %s of driver %s is refused as a whole: %s", p.poolID.name, p.driver, p.invalid)
+		return
+	}
+	n.fault("dra.pool_incomplete", ref, confidence, map[string]string{"driver": p.driver, "pool": p.poolID.name, "have": itoa(len(p.slices)), "want": itoa(p.want), "generation": itoa(p.generation)},
+		"pool %s of driver %s has %d of %d slices of generation %d, so its devices are skipped", p.poolID.name, p.driver, len(p.slices), p.want, p.generation)
+}
+
+// taintFaults reports the taints whose absence makes the claims fit (F23): a
+// DeviceTaintRule when its removal alone suffices, else the claim that does not
+// tolerate what drivers put on their devices.
+func (n *analysis) taintFaults(ctx context.Context, f fitting) {
+	byRule := map[string]int{}
+	own := map[string]int{}
+	examples := map[string]devID{}
+	counted := 0
+	for _, g := range f.groups {
+		for _, nd := range g.nodes {
+			for _, s := range n.a.w.fleet.forNode(nd) {
+				for i := range s.devices {
+					counted += n.countTaints(s, &s.devices[i], byRule, own, examples)
+				}
+			}
+		}
+	}
+	allMode := slices.ContainsFunc(n.a.wants, func(x *want) bool { return x.all })
+	var claim *resourceapi.ResourceClaim
+	if len(n.a.wants) > 0 {
+		claim = n.a.wants[0].claim
+	}
+	blamed := false
+	for _, rule := range slices.Sorted(maps.Keys(byRule)) {
+		alone := false
+		for _, g := range f.groups {
+			if v, err := n.a.try(ctx, g, n.a.ignoreRules(g, func(r string) bool { return r == rule })); err == nil && v.Fits {
+				alone = true
+				break
+			}
+		}
+		if !alone && len(own) > 0 {
+			continue
+		}
+		blamed = true
+		n.ruleFault(rule, byRule[rule])
+	}
+	if !blamed && claim != nil && len(own) > 0 {
+		taint := byMost(own)
+		if allMode {
+			n.fault("dra.all_mode_busy", n.subject(claim), 0.93, map[string]string{"blocking": examples[taint].String() + " (taint " + taint + ")"},
+				"allocationMode All needs every matching device, and %s carries the taint %s", examples[taint], taint)
+		} else {
+			n.fault("dra.devices_tainted", n.subject(claim), 0.93, map[string]string{"taint": taint, "devices": itoa(counted), "rule": "", "device": examples[taint].String()},
+				"%s that claim %s could use carry a taint it does not tolerate: %s (for example %s)", plural(counted, "device"), claim.Name, joinCounts(own), examples[taint])
+		}
+	}
+	for _, x := range n.a.wants {
+		if n.tables[x].totals.Tainted > 0 {
+			if fit := n.a.where(ctx, tolerateAll(x)); fit.ok() {
+				n.wouldFit(fmt.Sprintf("request %s tolerating the taint (or the taint removed)", x.name), fit, n.tables[x].totals.Tainted)
+			}
+		}
+	}
+}
+
+func (n *analysis) countTaints(s *slice, d *device, byRule, own map[string]int, examples map[string]devID) int {
+	for _, x := range n.a.wants {
+		if !x.judge(context.Background(), n.a.w.fleet, s, d).matchesIt {
+			continue
+		}
+		hits := x.tainted(n.a.w, s, d)
+		for _, h := range hits {
+			text := taintText(h.taint)
+			if h.rule != "" {
+				byRule[h.rule]++
+			} else {
+				own[text]++
+				if _, ok := examples[text]; !ok {
+					examples[text] = idOf(s, d)
+				}
+			}
+		}
+		if len(hits) > 0 {
+			return 1
+		}
+	}
+	return 0
+}
+
+func (n *analysis) ruleFault(name string, devices int) {
+	var rule *resourceapi.DeviceTaintRule
+	for _, r := range n.a.w.rules {
+		if r.Name == name {
+			rule = r
+		}
+	}
+	if rule == nil {
+		return
+	}
+	ref := n.t.ruleRef(name)
+	for _, x := range n.a.wants {
+		n.edge(n.subject(x.claim), graph.TaintedBy, ref)
+	}
+	taint := taintText(rule.Spec.Taint)
+	if matchesAll(rule) {
+		n.fault("dra.taint_rule_matches_all", ref, 0.95, map[string]string{"effect": string(rule.Spec.Taint.Effect), "taint": taint, "rule": name, "devices": itoa(devices)},
+			"DeviceTaintRule %s has an empty selector and taints every device of the cluster with %s", name, taint)
+		return
+	}
+	n.fault("dra.devices_tainted", ref, 0.95, map[string]string{"taint": taint, "devices": itoa(devices), "rule": name},
+		"DeviceTaintRule %s taints %s that the claim could use with %s, which it does not tolerate", name, plural(devices, "device"), taint)
+}
+
+// matchesAll is true for a rule whose selector is there and empty (F24).
+func matchesAll(r *resourceapi.DeviceTaintRule) bool {
+	s := r.Spec.DeviceSelector
+	return s != nil && s.Driver == nil && s.Pool == nil && s.Device == nil
+}
+
+// leakAge is how long an allocated claim may be without a consumer before it
+// counts as leaked: the scheduler reserves in the same step as it allocates, the
+// controller frees a claim within seconds.
+const leakAge = 2 * time.Minute
+
+// leaked says why a claim holds devices that nobody uses; empty when somebody does.
+func (n *analysis) leaked(ctx context.Context, c *resourceapi.ResourceClaim) string {
+	return n.t.leaked(ctx, c)
+}
+
+func (t *Toolset) leaked(ctx context.Context, c *resourceapi.ResourceClaim) string {
+	if c.Status.Allocation == nil || c.DeletionTimestamp != nil {
+		return ""
+	}
+	since := c.CreationTimestamp.Time
+	if ts := c.Status.Allocation.AllocationTimestamp; ts != nil {
+		since = ts.Time
+	}
+	if t.now().Sub(since) < leakAge {
+		return ""
+	}
+	if len(c.Status.ReservedFor) == 0 {
+		return "it is reserved for nobody"
+	}
+	for _, r := range c.Status.ReservedFor {
+		if r.Resource != "pods" || r.APIGroup != "" {
+			return ""
+		}
+		p, err := t.read.pod(ctx, c.Namespace, r.Name)
+		switch {
+		case isNotFound(err):
+			continue
+		case err != nil:
+			return ""
+		case p.UID != r.UID && r.UID != "":
+			continue
+		case p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed:
+			continue
+		}
+		return ""
+	}
+	return "every pod it is reserved for is gone or finished"
+}
+
+// maxLeakChecks bounds how many holders are looked at one by one.
+const maxLeakChecks = 40
+
+// leaks reports claims that hold wanted devices for nobody, when giving them
+// back makes the claims fit (F33, F34).
+func (n *analysis) leaks(ctx context.Context) bool {
+	gone := map[string]string{}
+	foreign := map[string]string{}
+	byName := map[string]*resourceapi.ResourceClaim{}
+	looked := 0
+	for _, h := range n.holders() {
+		byName[h.Namespace+"/"+h.Name] = h
+		if looked++; looked > maxLeakChecks {
+			break
+		}
+		if why := n.leaked(ctx, h); why != "" {
+			gone[h.Namespace+"/"+h.Name] = why
+		} else if who := foreignConsumer(h); who != "" {
+			foreign[h.Namespace+"/"+h.Name] = who
+		}
+	}
+	blame := func(set map[string]string, code string) bool {
+		if len(set) == 0 {
+			return false
+		}
+		f := n.a.where(ctx, n.a.release(func(c *resourceapi.ResourceClaim) bool { return set[c.Namespace+"/"+c.Name] != "" }))
+		n.counterfactual("release claims that nobody uses", f)
+		if !f.ok() {
+			return false
+		}
+		for _, name := range slices.Sorted(maps.Keys(set)) {
+			c := byName[name]
+			ref := n.t.claimRef(c.Namespace, c.Name)
+			held := devicesOf(c)
+			for _, x := range n.a.wants {
+				n.edge(n.subject(x.claim), graph.HeldBy, ref)
+			}
+			params := map[string]string{"devices": itoa(len(held)), "consumer": set[name], "device": held[0].String()}
+			if code == "dra.claim_leaked" {
+				n.fault(code, ref, 0.92, params, "claim %s holds %s and nobody uses it: %s", name, plural(len(held), "device"), set[name])
+			} else {
+				n.fault(code, ref, 0.85, params, "claim %s holds %s for %s, which is not a pod and is never cleaned up by the controller", name, plural(len(held), "device"), set[name])
+			}
+		}
+		n.out.WouldFit = append(n.out.WouldFit, WouldFit{Change: "claim " + slices.Sorted(maps.Keys(set))[0] + " deleted", Nodes: f.nodes, Node: f.example, Advice: true})
+		return true
+	}
+	return blame(gone, "dra.claim_leaked") || blame(foreign, "dra.reserved_for_foreign")
+}
+
+// foreignConsumer names a consumer that is neither a pod nor a PodGroup.
+func foreignConsumer(c *resourceapi.ResourceClaim) string {
+	if c.Status.Allocation == nil {
+		return ""
+	}
+	for _, r := range c.Status.ReservedFor {
+		if (r.Resource != "pods" || r.APIGroup != "") && r.Resource != "podgroups" {
+			who := r.Resource
+			if r.APIGroup != "" {
+				who += "." + r.APIGroup
+			}
+			return who + " " + r.Name
+		}
+	}
+	return ""
+}
+
+// holders lists the claims that hold devices some request would take, those
+// with most devices first.
+func (n *analysis) holders() []*resourceapi.ResourceClaim {
+	count := map[string]int{}
+	for _, x := range n.a.wants {
+		for k, c := range n.tables[x].holders {
+			count[k] += c
+		}
+	}
+	var out []*resourceapi.ResourceClaim
+	for _, c := range n.a.w.claims {
+		if count[c.Namespace+"/"+c.Name] > 0 {
+			out = append(out, c)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b *resourceapi.ResourceClaim) int {
+		// Claims without consumers first: they are the ones worth a look.
+		return cmp.Or(cmp.Compare(min(len(a.Status.ReservedFor), 1), min(len(b.Status.ReservedFor), 1)),
+			cmp.Compare(count[b.Namespace+"/"+b.Name], count[a.Namespace+"/"+a.Name]))
+	})
+	return out
+}
+
+// fragmented tests whether a constraint is what the free devices fail (F16).
+func (n *analysis) fragmented(ctx context.Context) bool {
+	found := false
+	for _, c := range n.a.claims {
+		for i, k := range c.Spec.Devices.Constraints {
+			f := n.a.where(ctx, dropConstraint(c.Name, i))
+			n.counterfactual(fmt.Sprintf("without constraint %d (%s)", i, constraintAttribute(k)), f)
+			if !f.ok() {
+				continue
+			}
+			found = true
+			attribute := constraintAttribute(k)
+			view := n.constraintView(c, k)
+			var parts []string
+			for _, g := range view.Groups[:min(len(view.Groups), 4)] {
+				var free []string
+				for _, r := range view.Requests {
+					free = append(free, fmt.Sprintf("%d %s", g.Free[r], r))
+				}
+				parts = append(parts, g.Value+": "+strings.Join(free, ", ")+" free")
+			}
+			n.fault("dra.constraint_fragmented", n.subject(c), 0.92, map[string]string{"attribute": attribute, "constraint": strconv.Itoa(i), "groups": strings.Join(parts, "; ")},
+				"enough devices are free for claim %s, but not with equal %s (%s)", c.Name, attribute, strings.Join(parts, "; "))
+			n.alternatives(ctx, c, i)
+			for _, h := range n.holders()[:min(len(n.holders()), 8)] {
+				n.edge(n.subject(c), graph.HeldBy, n.t.claimRef(h.Namespace, h.Name))
+			}
+		}
+	}
+	return found
+}
+
+// useFaults reports that what matches is in use, in the shape that decides:
+// counters, capacity, a busy device in All mode, or plainly no free device.
+func (n *analysis) useFaults(ctx context.Context, f fitting, confidence float64) {
+	if g := n.a.where(ctx, ignoreCounters()); g.ok() {
+		n.counterfactual("ignore shared counters", g)
+		n.countersFault(confidence)
+		return
+	}
+	for _, x := range n.a.wants {
+		t := n.tables[x]
+		if x.all {
+			n.allBusy(x, confidence)
+			return
+		}
+		if t.totals.InUse == 0 && t.totals.Short > 0 && x.capacity != nil {
+			n.capacityFault(x, false)
+			return
+		}
+	}
+	reported := false
+	for _, x := range n.a.wants {
+		t := n.tables[x]
+		if t.totals.InUse == 0 || len(n.a.wants) > 1 && t.largestFree >= int(x.count) && n.otherShort(x) {
+			continue
+		}
+		reported = true
+		n.inUse(x, t, confidence)
+	}
+	if !reported && len(n.a.wants) > 0 {
+		n.inUse(n.a.wants[0], n.tables[n.a.wants[0]], confidence-0.2)
+	}
+	n.freeable(ctx, f)
+}
+
+// otherShort says whether some other request is the scarcer one.
+func (n *analysis) otherShort(x *want) bool {
+	return slices.ContainsFunc(n.a.wants, func(y *want) bool {
+		return y != x && n.tables[y].totals.InUse > 0 && n.tables[y].largestFree < int(y.count)
+	})
+}
+
+func (n *analysis) inUse(x *want, t *table, confidence float64) {
+	var names []string
+	for _, h := range n.holders() {
+		if c := t.holders[h.Namespace+"/"+h.Name]; c > 0 && len(names) < 5 {
+			names = append(names, fmt.Sprintf("%s (%d%s)", h.Namespace+"/"+h.Name, c, consumers(h)))
+			n.edge(n.subject(x.claim), graph.HeldBy, n.t.claimRef(h.Namespace, h.Name))
+		}
+	}
+	more := ""
+	if len(t.holders) > len(names) {
+		more = fmt.Sprintf(" and %d more claims", len(t.holders)-len(names))
+	}
+	msg := fmt.Sprintf("%d of the %d devices that match request %s are allocated to %s", t.totals.InUse, t.totals.AfterSelectors, x.name, strings.Join(names, ", ")+more)
+	if t.totals.Free > 0 {
+		msg += fmt.Sprintf("; %d are free, at most %d on one node, %d are wanted", t.totals.Free, t.largestFree, x.count)
+	}
+	n.fault("dra.devices_in_use", n.subject(x.claim), confidence,
+		map[string]string{"matching": itoa(t.totals.AfterSelectors), "in_use": itoa(t.totals.InUse), "free": itoa(t.totals.Free), "holders": strings.Join(names, ", ") + more, "request": x.name, "count": itoa(x.count)}, "%s", msg)
+}
+
+// consumers names who uses a claim: ", pod x".
+func consumers(c *resourceapi.ResourceClaim) string {
+	if len(c.Status.ReservedFor) == 0 {
+		return ""
+	}
+	text := ", " + strings.TrimSuffix(c.Status.ReservedFor[0].Resource, "s") + " " + c.Status.ReservedFor[0].Name
+	if more := len(c.Status.ReservedFor) - 1; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// freeable finds one holder whose end would make room. The scheduler never
+// preempts for devices, so this is advice.
+func (n *analysis) freeable(ctx context.Context, f fitting) {
+	for i, h := range n.holders() {
+		if i >= 12 {
+			return
+		}
+		name := h.Namespace + "/" + h.Name
+		got := n.a.where(ctx, n.a.release(func(c *resourceapi.ResourceClaim) bool {
+			return c.UID == h.UID && c.Name == h.Name && c.Namespace == h.Namespace
+		}))
+		if got.ok() {
+			n.out.WouldFit = append(n.out.WouldFit, WouldFit{Change: "claim " + name + " released" + strings.Replace(consumers(h), ", ", " by ", 1), Nodes: got.nodes, Node: got.example, Advice: true})
+			return
+		}
+	}
+}
+
+func (n *analysis) allBusy(x *want, confidence float64) {
+	t := n.tables[x]
+	var blocking []string
+	for _, h := range n.holders()[:min(3, len(n.holders()))] {
+		blocking = append(blocking, h.Namespace+"/"+h.Name)
+		n.edge(n.subject(x.claim), graph.HeldBy, n.t.claimRef(h.Namespace, h.Name))
+	}
+	n.fault("dra.all_mode_busy", n.subject(x.claim), confidence, map[string]string{"blocking": strings.Join(blocking, ", "), "request": x.name, "in_use": itoa(t.totals.InUse)},
+		"request %s has allocationMode All, and %s that match are held by %s: All fits only where every matching device is free", x.name, plural(t.totals.InUse, "device"), strings.Join(blocking, ", "))
+}
+
+// countersFault names the counter that is spent (F20).
+func (n *analysis) countersFault(confidence float64) {
+	left := newCounters(n.a)
+	for _, x := range n.a.wants {
+		for _, p := range n.a.w.fleet.pools {
+			for _, s := range p.slices {
+				for i := range s.devices {
+					d := &s.devices[i]
+					if !x.judge(context.Background(), n.a.w.fleet, s, d).matchesIt {
+						continue
+					}
+					short := left.shortages(p, d)
+					if len(short) == 0 || len(n.a.w.use.taken(idOf(s, d), n.a.without)) > 0 {
+						continue
+					}
+					sh := short[0]
+					n.fault("dra.counters_exhausted", n.subject(x.claim), confidence,
+						map[string]string{"counter_set": sh.set, "counter": sh.counter, "needed": sh.needed.String(), "left": sh.left.String(), "request": x.name, "pool": p.String(), "device": idOf(s, d).String()},
+						"no partition for request %s can be made: %s needs %s of counter %s in set %s, %s is left", x.name, idOf(s, d), sh.needed.String(), sh.counter, sh.set, sh.left.String())
+					for _, h := range n.poolHolders(p) {
+						n.edge(n.subject(x.claim), graph.HeldBy, n.t.claimRef(h.Namespace, h.Name))
+					}
+					return
+				}
+			}
+		}
+	}
+	if len(n.a.wants) > 0 {
+		x := n.a.wants[0]
+		n.fault("dra.counters_exhausted", n.subject(x.claim), confidence-0.1, map[string]string{"request": x.name},
+			"the shared counters of the partitions do not suffice for all devices of request %s together", x.name)
+	}
+}
+
+// poolHolders lists claims that hold devices of a pool, five at most.
+func (n *analysis) poolHolders(p *pool) []*resourceapi.ResourceClaim {
+	var out []*resourceapi.ResourceClaim
+	for _, c := range n.a.w.claims {
+		if len(out) < 5 && !n.a.without[c.UID] && slices.ContainsFunc(devicesOf(c), func(d devID) bool { return d.driver == p.driver && d.pool == p.poolID.name }) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// smaller tries a smaller count with things as they are.
+func (n *analysis) smaller(ctx context.Context) {
+	for _, x := range n.a.wants {
+		if x.all || x.count <= 1 || slices.ContainsFunc(n.out.WouldFit, func(w WouldFit) bool { return strings.Contains(w.Change, "with count") }) {
+			continue
+		}
+		if best, f := n.a.most(ctx, x); best > 0 {
+			n.wouldFit(fmt.Sprintf("request %s with count %d", x.name, best), f, n.freeOn(f, x))
+		}
+	}
+}
+
+func byMost(m map[string]int) string {
+	best := ""
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if best == "" || m[k] > m[best] {
+			best = k
+		}
+	}
+	return best
+}
+
+func joinCounts(m map[string]int) string {
+	var parts []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		parts = append(parts, fmt.Sprintf("%s on %d", k, m[k]))
+	}
+	return strings.Join(parts, ", ")
+}
