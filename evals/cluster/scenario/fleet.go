@@ -13,6 +13,9 @@ import (
 
 // Group is a number of like nodes, with the devices they offer.
 type Group struct {
+	// Preset fills what is left out: h100, a100, cpu, or nic (H100s and NICs that
+	// share NUMA nodes and no PCIe root).
+	Preset string `json:"preset,omitempty"`
 	// Prefix of the node names; nodes are called prefix-1, prefix-2, ...
 	Prefix string `json:"prefix"`
 	Count  int    `json:"count"`
@@ -68,6 +71,9 @@ func fleet(groups []Group) ([]byte, error) {
 		return nil
 	}
 	for _, g := range groups {
+		if err := g.fill(); err != nil {
+			return nil, err
+		}
 		for n := 1; n <= g.Count; n++ {
 			name := fmt.Sprintf("%s-%d", g.Prefix, n)
 			node, err := g.node(name)

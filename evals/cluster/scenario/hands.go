@@ -2,10 +2,13 @@ package scenario
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +24,7 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/util/jsonpath"
+	"sigs.k8s.io/yaml"
 )
 
 // ClusterHands do it through the API of a real cluster.
@@ -76,11 +80,17 @@ func (h *ClusterHands) one(ctx context.Context, u *unstructured.Unstructured) er
 		if err != nil {
 			return true, err
 		}
+		if err := h.uid(ctx, u); err != nil {
+			return false, err
+		}
 		status, hasStatus := u.Object["status"]
 		live, err := res.Create(ctx, u, metav1.CreateOptions{})
 		switch {
 		case apierrors.IsAlreadyExists(err):
 			live, err = h.update(ctx, res, u)
+		case apierrors.IsNotFound(err) && strings.Contains(err.Error(), "namespaces \""):
+			ns := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": u.GetNamespace()}}}
+			return false, h.one(ctx, ns)
 		case apierrors.IsForbidden(err) && strings.Contains(err.Error(), "serviceaccount"):
 			return false, err
 		}
@@ -94,6 +104,92 @@ func (h *ClusterHands) one(ctx context.Context, u *unstructured.Unstructured) er
 		_, err = res.UpdateStatus(ctx, live, metav1.UpdateOptions{})
 		return !apierrors.IsConflict(err), err
 	})
+}
+
+// uid fills in which object a hand-written event is about: an event without
+// the uid belongs to nobody.
+func (h *ClusterHands) uid(ctx context.Context, u *unstructured.Unstructured) error {
+	involved, ok := u.Object["involvedObject"].(map[string]any)
+	if !ok || involved["uid"] != nil {
+		return nil
+	}
+	text := func(k string) string { s, _ := involved[k].(string); return s }
+	res, err := h.resource(text("apiVersion"), text("kind"), text("namespace"))
+	if err != nil {
+		return err
+	}
+	live, err := res.Get(ctx, text("name"), metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	involved["uid"] = string(live.GetUID())
+	return nil
+}
+
+// Pods implements Hands.
+func (h *ClusterHands) Pods(ctx context.Context, p PodsStatus, status []byte, now time.Time) error {
+	var over map[string]any
+	if err := yaml.Unmarshal(status, &over); err != nil {
+		return fmt.Errorf("status: %w", err)
+	}
+	res := h.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "pods"}).Namespace(p.Namespace)
+	var pods []unstructured.Unstructured
+	err := until(ctx, func() (bool, error) {
+		list, err := res.List(ctx, metav1.ListOptions{LabelSelector: p.Selector})
+		if err != nil {
+			return true, err
+		}
+		pods = nil
+		for _, u := range list.Items {
+			node, _, _ := unstructured.NestedString(u.Object, "spec", "nodeName")
+			if (p.Name == "" || u.GetName() == p.Name) && node != "" {
+				pods = append(pods, u)
+			}
+		}
+		return len(pods) > 0, fmt.Errorf("no bound pod in %s matches %q %s", p.Namespace, p.Selector, p.Name)
+	})
+	if err != nil {
+		return err
+	}
+	for _, pod := range pods {
+		if len(over) > 0 {
+			if err := h.one(ctx, &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Pod",
+				"metadata": map[string]any{"name": pod.GetName(), "namespace": p.Namespace}, "status": over}}); err != nil {
+				return err
+			}
+		}
+		if err := h.podEvents(ctx, p, pod, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// podEvents writes the events of a kubelet about one pod.
+func (h *ClusterHands) podEvents(ctx context.Context, p PodsStatus, pod unstructured.Unstructured, now time.Time) error {
+	ago, err := time.ParseDuration(cmp.Or(p.Ago, "1m"))
+	if err != nil {
+		return err
+	}
+	node, _, _ := unstructured.NestedString(pod.Object, "spec", "nodeName")
+	last := now.Add(-ago).UTC()
+	for _, reason := range slices.Sorted(maps.Keys(p.Events)) {
+		kind, name := "Warning", reason
+		if n, normal := strings.CutPrefix(reason, "+"); normal {
+			kind, name = "Normal", n
+		}
+		e := &unstructured.Unstructured{Object: map[string]any{
+			"apiVersion": "v1", "kind": "Event", "type": kind, "reason": name, "message": p.Events[reason], "count": int64(max(p.Count, 1)),
+			"firstTimestamp": last.Add(-5 * time.Minute).Format(time.RFC3339), "lastTimestamp": last.Format(time.RFC3339),
+			"source":         map[string]any{"component": "kubelet", "host": node},
+			"metadata":       map[string]any{"name": pod.GetName() + "." + strings.ToLower(name), "namespace": p.Namespace},
+			"involvedObject": map[string]any{"apiVersion": "v1", "kind": "Pod", "namespace": p.Namespace, "name": pod.GetName(), "uid": string(pod.GetUID())},
+		}}
+		if err := h.one(ctx, e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // update lays the document's fields over the live object.

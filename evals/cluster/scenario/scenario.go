@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -57,6 +58,8 @@ type Step struct {
 	// Apply creates or updates documents; a status in a document is written to
 	// the status subresource. The text is a template: {{now}}, {{ago "10m"}}.
 	Apply string `json:"apply,omitempty"`
+	// Pods writes a status onto all pods that match, as a kubelet would.
+	Pods *PodsStatus `json:"pods,omitempty"`
 	// Delete removes an object.
 	Delete *Object `json:"delete,omitempty"`
 	// Event waits for an event with this reason on an object.
@@ -71,6 +74,20 @@ type Object struct {
 	Kind       string `json:"kind"`
 	Namespace  string `json:"namespace,omitempty"`
 	Name       string `json:"name"`
+}
+
+// PodsStatus names pods and the status a kubelet would report. The status is a
+// template like Apply; it is laid over what the pods have. Events are reported
+// for each pod: reason to message, Warning unless the reason starts with a "+".
+type PodsStatus struct {
+	Namespace string            `json:"namespace"`
+	Selector  string            `json:"selector,omitempty"`
+	Name      string            `json:"name,omitempty"`
+	Status    string            `json:"status,omitempty"`
+	Events    map[string]string `json:"events,omitempty"`
+	// Ago is when the events were last seen; Count how often.
+	Ago   string `json:"ago,omitempty"`
+	Count int    `json:"count,omitempty"`
 }
 
 // EventWait waits for an event. An empty Name matches any object of the kind.
@@ -140,7 +157,8 @@ func Load(dir string) ([]Scenario, error) {
 // expand renders the template of an apply step.
 func expand(text string, now time.Time) (string, error) {
 	stamp := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
-	t, err := template.New("apply").Option("missingkey=error").Funcs(template.FuncMap{
+	funcs := shorthands()
+	maps.Copy(funcs, template.FuncMap{
 		"now": func() string { return stamp(now) },
 		"ago": func(d string) (string, error) {
 			v, err := time.ParseDuration(d)
@@ -150,7 +168,8 @@ func expand(text string, now time.Time) (string, error) {
 			v, err := time.ParseDuration(d)
 			return stamp(now.Add(v)), err
 		},
-	}).Parse(text)
+	})
+	t, err := template.New("apply").Option("missingkey=error").Funcs(funcs).Parse(text)
 	if err != nil {
 		return "", err
 	}
@@ -181,6 +200,7 @@ func Run(ctx context.Context, s Scenario, h Hands, now time.Time) error {
 // Hands do to a cluster what a scenario says.
 type Hands interface {
 	Apply(ctx context.Context, documents []byte) error
+	Pods(ctx context.Context, p PodsStatus, status []byte, now time.Time) error
 	Delete(ctx context.Context, o Object) error
 	Until(ctx context.Context, w any) error
 }
@@ -193,6 +213,12 @@ func step(ctx context.Context, st Step, h Hands, now time.Time) error {
 			return err
 		}
 		return h.Apply(ctx, []byte(text))
+	case st.Pods != nil:
+		text, err := expand(st.Pods.Status, now)
+		if err != nil {
+			return err
+		}
+		return h.Pods(ctx, *st.Pods, []byte(text), now)
 	case st.Delete != nil:
 		return h.Delete(ctx, *st.Delete)
 	case st.Event != nil:
