@@ -338,7 +338,7 @@ func TestAccess(t *testing.T) {
 
 	srv2 := startWorld(t)
 	srv2.Forbid = func(verb, resource, ns string) bool {
-		return resource == "*.*" || resource == "nodes" || resource == "pods/log" || resource == "pods" && ns == ""
+		return resource == "nodes" || resource == "pods/log" || resource == "pods" && ns == ""
 	}
 	ts2 := newToolset(t, srv2, "web")
 	out, res, err = call[kube.AccessOut](t, ts2, "kube_access", args{})

@@ -87,7 +87,7 @@ func TestStatusByRights(t *testing.T) {
 		limits    []string
 	}{
 		"administrator":        {nil, "", tool.Ready, nil},
-		"viewer without nodes": {func(_, res, _ string) bool { return res == "*.*" || res == "nodes" }, "", tool.Ready, []string{"this identity may not list nodes"}},
+		"viewer without nodes": {func(_, res, _ string) bool { return res == "nodes" }, "", tool.Ready, []string{"this identity may not list nodes"}},
 		"one namespace":        {func(_, _, ns string) bool { return ns != "web" }, "web", tool.Ready, []string{"may not list nodes", "may not list persistentvolumes"}},
 		"nothing, nowhere":     {func(_, _, _ string) bool { return true }, "web", tool.Denied, nil},
 		"nothing cluster-wide": {func(_, _, ns string) bool { return true }, "", tool.Ready, []string{"may not list pods"}},

@@ -272,9 +272,11 @@ func (s *Server) review(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if strings.HasSuffix(r.URL.Path, "rulesreviews") {
-		body["status"] = map[string]any{"incomplete": false, "nonResourceRules": []any{}, "resourceRules": []any{
-			map[string]any{"verbs": []string{"get", "list"}, "apiGroups": []string{""}, "resources": []string{"pods"}},
-		}}
+		rule := map[string]any{"verbs": []string{"*"}, "apiGroups": []string{"*"}, "resources": []string{"*"}}
+		if s.Forbid != nil {
+			rule = map[string]any{"verbs": []string{"get", "list"}, "apiGroups": []string{""}, "resources": []string{"pods"}}
+		}
+		body["status"] = map[string]any{"incomplete": false, "nonResourceRules": []any{}, "resourceRules": []any{rule}}
 		send(w, body)
 		return
 	}
