@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -25,7 +26,7 @@ func (c *conversation) take(ctx context.Context, t llm.Turn) (done bool, err err
 		c.stop(incident.StopModel, "%s refused to answer (%s); the answer is triage's", c.model.Info(), short(oneLine(t.Text), 300))
 		return true, nil
 	}
-	c.history = append(c.history, entry{msg: t.Message()})
+	c.history = append(c.history, entry{msg: remembered(t)})
 	if len(t.Calls) > 0 {
 		return c.calls(ctx, t)
 	}
@@ -47,6 +48,26 @@ func (c *conversation) take(ctx context.Context, t llm.Turn) (done bool, err err
 		c.say(text)
 	}
 	return false, err
+}
+
+// Bounds of what is kept of a model's own answer in the conversation, in bytes.
+const (
+	maxSaid = 16 << 10
+	maxArgs = 8 << 10
+)
+
+// remembered gives an answer as it stays in the conversation: a megabyte of
+// prose or arguments is not sent back with every request.
+func remembered(t llm.Turn) llm.Message {
+	m := t.Message()
+	m.Text = short(m.Text, maxSaid)
+	m.Calls = slices.Clone(m.Calls)
+	for i, k := range m.Calls {
+		if len(k.Args) > maxArgs {
+			m.Calls[i].Args = `{"shortened":true}`
+		}
+	}
+	return m
 }
 
 // written reads an answer of the text protocol: calls or a conclusion as JSON.
