@@ -186,7 +186,7 @@ func (h *history) text(where string, since time.Duration, d ChangesOut) string {
 // writes to spec follow from somebody else's.
 func routine(manager string) bool {
 	switch manager {
-	case "kubelet", "kube-scheduler", "kube-controller-manager", "cloud-controller-manager", "kwok", "kwok-controller":
+	case "kube-apiserver", "kubelet", "kube-scheduler", "kube-controller-manager", "cloud-controller-manager", "kwok", "kwok-controller":
 		return true
 	}
 	return false
@@ -196,12 +196,17 @@ func routine(manager string) bool {
 // keeps for each manager the time of its last change and the fields it owns.
 func (h *history) edits(ref incident.Ref, o metav1.Object) {
 	created := o.GetCreationTimestamp().Time
-	by := ""
+	by, byItself := "", false
 	for _, f := range o.GetManagedFields() {
-		if f.Time == nil || f.Subresource != "" && f.Subresource != "scale" || routine(f.Manager) {
+		if f.Time == nil || f.Subresource != "" && f.Subresource != "scale" {
 			continue
 		}
 		at := f.Time.Time
+		if routine(f.Manager) {
+			// The API server makes its own APIServices and priority classes.
+			byItself = byItself || f.Manager == "kube-apiserver" && at.Sub(created) <= time.Second
+			continue
+		}
 		// Times have a resolution of one second; the first write is the creation.
 		if at.Sub(created) <= time.Second {
 			if by == "" {
@@ -215,7 +220,9 @@ func (h *history) edits(ref incident.Ref, o metav1.Object) {
 		}
 		h.add(Change{At: at, Subject: ref, What: "edit", By: f.Manager, Detail: []string{"owns " + strings.Join(fields, ", ")}})
 	}
-	h.add(Change{At: created, Subject: ref, What: "created", By: by})
+	if !byItself || by != "" {
+		h.add(Change{At: created, Subject: ref, What: "created", By: by})
+	}
 	if t := o.GetDeletionTimestamp(); t != nil {
 		detail := []string{}
 		if f := o.GetFinalizers(); len(f) > 0 {

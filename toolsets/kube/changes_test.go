@@ -67,9 +67,9 @@ func TestChangesOfANamespaceAndTheCluster(t *testing.T) {
 		want, lack []string
 	}{
 		"namespace": {args{"namespace": "web"}, []string{"Deployment web/llama rollout", "ConfigMap web/vllm-config edit", "Node gpu-1 edit kubectl-cordon"}, []string{"trainer", "llama-7c5d8f9b44-q9zzt"}},
-		"cluster":   {args{}, []string{"Deployment web/llama rollout", "StatefulSet train/trainer rollout : revision 1 -> 2; image of main: pt:1 -> pt:2; limits of main memory: 8Gi -> 4Gi", "Node gpu-1 edit"}, nil},
+		"cluster":   {args{}, []string{"Deployment web/llama rollout", "StatefulSet train/trainer rollout : revision 1 -> 2; image of main: pt:1 -> pt:2; limits of main memory: 8Gi -> 4Gi", "Node gpu-1 edit"}, []string{"PriorityClass", "ServiceAccount"}},
 		"kind":      {args{"kind": "nodes"}, []string{"Node gpu-1 edit"}, []string{"Deployment"}},
-		"long ago":  {args{"namespace": "web", "since": "10d"}, []string{"ConfigMap web/vllm-config created helm", "Secret web/hf created"}, nil},
+		"long ago":  {args{"namespace": "web", "since": "10d"}, []string{"ConfigMap web/vllm-config created helm", "Secret web/hf created kubectl-create"}, nil},
 		"just now":  {args{"namespace": "web", "since": "5m"}, nil, []string{"rollout", "edit", "BackOff"}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -55,9 +55,9 @@ func (h *history) kind(ctx context.Context, m source.Mapping, namespace string) 
 	type rolled struct{ namespace, name string }
 	var rollouts []rolled
 	err := h.src.EachMetadata(ctx, m, namespace, source.Selectors{}, func(o *metav1.PartialObjectMetadata) bool {
-		// A controller's object changes because its owner did; kube-system's root
-		// certificates and service account tokens are not somebody's change.
-		if metav1.GetControllerOf(o) != nil || o.Name == "kube-root-ca.crt" {
+		// A controller's object changes because its owner did; what every namespace
+		// gets by itself is not somebody's change.
+		if metav1.GetControllerOf(o) != nil || o.Name == "kube-root-ca.crt" || m.Kind == "ServiceAccount" && o.Name == "default" {
 			return true
 		}
 		ref := h.src.Ref(m.GVR.Group, m.Kind, o.Namespace, o.Name)

@@ -78,6 +78,11 @@ func (r *reader) describe(ctx context.Context, in describeIn) (tool.Output[Descr
 	}
 	var more int
 	d.Fields, more = fieldsOf(u)
+	if o.m.Kind == "Secret" && o.m.GVR.Group == "" {
+		if info, err := r.src.Secret(ctx, o.namespace, o.name); err == nil && info.KeysKnown {
+			d.Fields = append(d.Fields, Field{"data", "keys " + strings.Join(info.Keys, ", ") + " (values are never read)"})
+		}
+	}
 	var notes []string
 	if more > 0 {
 		notes = append(notes, fmt.Sprintf("%d more fields; read them with kube_get", more))

@@ -239,6 +239,18 @@ source: {component: deployment-controller}
 involvedObject: {apiVersion: apps/v1, kind: Deployment, namespace: web, name: llama, uid: d1}
 ---
 apiVersion: v1
+kind: ServiceAccount
+metadata: {name: default, namespace: web, creationTimestamp: "2026-11-24T10:00:00Z"}
+---
+apiVersion: scheduling.k8s.io/v1
+kind: PriorityClass
+metadata:
+  name: system-node-critical
+  creationTimestamp: "2026-11-24T10:00:00Z"
+  managedFields: [{manager: kube-apiserver, operation: Update, apiVersion: scheduling.k8s.io/v1, time: "2026-11-24T10:00:00Z", fieldsType: FieldsV1, fieldsV1: {"f:value": {}}}]
+value: 2000001000
+---
+apiVersion: v1
 kind: ConfigMap
 metadata:
   name: vllm-config
@@ -256,6 +268,7 @@ metadata:
   namespace: web
   creationTimestamp: "2026-11-20T10:00:00Z"
   annotations: {kubectl.kubernetes.io/last-applied-configuration: '{"data":{"token":"Y2FuYXJ5LXZhbHVl"}}'}
+  managedFields: [{manager: kubectl-create, operation: Update, apiVersion: v1, time: "2026-11-20T10:00:00Z", fieldsType: FieldsV1, fieldsV1: {"f:data": {".": {}, "f:token": {}}}}]
 data: {token: Y2FuYXJ5LXZhbHVl}
 ---
 apiVersion: apps/v1

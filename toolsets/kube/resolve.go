@@ -4,7 +4,6 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -177,23 +176,12 @@ func (s *search) each(ctx context.Context, kinds []string, look func(context.Con
 		}
 	}
 	found := make([][]incident.Ref, len(mappings))
-	var mu sync.Mutex
-	var firstErr error
-	failed := 0
+	errs := make([]error, len(mappings))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)
 	for i, k := range mappings {
 		g.Go(func() error {
-			refs, err := look(gctx, k)
-			found[i] = refs
-			if err != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				failed++
-				if firstErr == nil || tool.KindOf(err) == tool.Unreachable {
-					firstErr = err
-				}
-			}
+			found[i], errs[i] = look(gctx, k)
 			return nil
 		})
 	}
@@ -201,13 +189,31 @@ func (s *search) each(ctx context.Context, kinds []string, look func(context.Con
 		return nil, err
 	}
 	out := slices.Concat(found...)
-	if len(out) == 0 && failed > 0 && failed == len(mappings) {
-		return nil, firstErr
-	}
 	if err := ctx.Err(); err != nil {
 		return nil, &tool.Error{Kind: tool.TimedOut, User: "looking up names was stopped", Err: err}
 	}
-	return out, nil
+	if len(out) > 0 {
+		return out, nil
+	}
+	return nil, nothing(errs)
+}
+
+// nothing gives the reason when every look-up failed, nil when one was answered.
+// A dead server matters more than a missing right.
+func nothing(errs []error) error {
+	var worst error
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			return nil
+		case worst == nil || tool.KindOf(err) == tool.Unreachable && tool.KindOf(worst) != tool.Unreachable:
+			worst = err
+		}
+	}
+	if worst != nil && tool.KindOf(worst) == tool.Forbidden {
+		return &tool.Error{Kind: tool.Forbidden, Err: worst, User: "this identity may not look for names there (403 for every kind)", Fix: "name the namespace, or bind the ClusterRole \"view\" to the identity"}
+	}
+	return worst
 }
 
 // gone finds a pod that no longer exists in the events about it.

@@ -148,7 +148,7 @@ func TestResolveWithFewRights(t *testing.T) {
 	// Nothing may be read at all: that is said, not taken for "does not exist".
 	srv2 := startWorld(t)
 	srv2.Forbid = func(_, _, _ string) bool { return true }
-	if _, err := newToolset(t, srv2, "").Resolve(t.Context(), tool.Mention{Name: "llama"}); tool.KindOf(err) != tool.Forbidden {
+	if _, err := newToolset(t, srv2, "").Resolve(t.Context(), tool.Mention{Name: "llama"}); tool.KindOf(err) != tool.Forbidden || !strings.Contains(tool.UserText(err), "name the namespace") {
 		t.Errorf("%v", err)
 	}
 }

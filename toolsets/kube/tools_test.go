@@ -270,6 +270,15 @@ func TestDescribeConfigMapTellsSizes(t *testing.T) {
 	lacks(t, res.Text, "131072")
 }
 
+func TestDescribeSecretTellsKeyNames(t *testing.T) {
+	t.Parallel()
+	_, res, err := call[kube.DescribeOut](t, newToolset(t, startWorld(t), ""), "kube_describe", args{"kind": "secret", "namespace": "web", "name": "hf"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	contains(t, res.Text, "data: keys token (values are never read)")
+}
+
 func TestEventsTool(t *testing.T) {
 	t.Parallel()
 	srv := startWorld(t)
