@@ -235,7 +235,11 @@ func TestAdversary(t *testing.T) {
 				t.Errorf("a summary of %d bytes", len(r.Diagnosis.Summary))
 			}
 		}},
-		{"a megabyte of braces", nil, []llmtest.Step{llmtest.Times(2, llmtest.Line(strings.Repeat(`{"a":`, 200_000)))}, incident.StopBudget, nil},
+		{"a megabyte of braces", nil, []llmtest.Step{llmtest.Times(2, llmtest.Line(strings.Repeat(`{"a":`, 200_000)))}, incident.StopDone, func(t *testing.T, r incident.Report, _ *llmtest.Server) {
+			if len(r.Diagnosis.Summary) > maxSummary+10 {
+				t.Errorf("a summary of %d bytes", len(r.Diagnosis.Summary))
+			}
+		}},
 		{"a megabyte of arguments", nil, []llmtest.Step{ask("kube_pod", `{"namespace":"`+strings.Repeat("x", 1<<20)+`","name":"y"}`), llmtest.Ask(conclude(rightAnswer()))}, incident.StopDone, nil},
 		{"hundred calls in one turn", nil, []llmtest.Step{llmtest.Ask(slices.Repeat([]llm.Call{llmtest.Call("kube_logs", `{}`)}, 100)...), llmtest.Ask(conclude(rightAnswer()))}, incident.StopDone, func(t *testing.T, r incident.Report, s *llmtest.Server) {
 			if r.Usage.ToolCalls != 3 || !s.Last().Contains("at most 12 calls") {
