@@ -14,6 +14,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/llm"
 	"github.com/gumshoe-ai/gumshoe/agent/prompt"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
 
 // Bounds of a conversation.
@@ -142,8 +143,8 @@ func (c *conversation) instruct() error {
 	if c.textOnly {
 		infos := c.ledger.Infos()
 		for _, d := range c.defs {
-			if i := slices.IndexFunc(infos, func(i toolInfo) bool { return i.Name == d.Name }); i >= 0 {
-				data.Tools = append(data.Tools, prompt.Tool{Name: d.Name, Text: firstSentence(d.Text), Params: signature(infos[i].Input)})
+			if i := slices.IndexFunc(infos, func(i tool.Info) bool { return i.Name == d.Name }); i >= 0 {
+				data.Tools = append(data.Tools, prompt.Tool{Name: d.Name, Text: firstSentence(d.Text), Params: tool.Signature(infos[i].Input)})
 			}
 		}
 		data.Tools = append(data.Tools, prompt.Tool{Name: readTool, Text: "Read more of shortened evidence.", Params: "id, grep?, path?, offset?"})
@@ -187,15 +188,10 @@ func (c *conversation) turns(ctx context.Context) error {
 			return err
 		}
 		if why != "" {
-			return c.unconcluded(why)
+			c.stop(incident.StopModel, "%s did not conclude when it was asked to; the answer is triage's", c.model.Info())
+			return nil
 		}
 	}
-}
-
-// unconcluded ends a run whose last turn brought no conclusion.
-func (c *conversation) unconcluded(string) error {
-	c.stop(incident.StopModel, "%s did not conclude when it was asked to; the answer is triage's", c.model.Info())
-	return nil
 }
 
 // exhausted says why the next turn must be the last, empty if it need not;

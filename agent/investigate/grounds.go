@@ -59,10 +59,11 @@ type book struct {
 	exhibits map[string]*exhibit
 	graph    *graph.Graph
 	known    []incident.Ref
+	isKnown  map[incident.Ref]bool
 }
 
 func newBook(g Grounds) *book {
-	b := &book{Grounds: g, exhibits: map[string]*exhibit{}, graph: graph.New()}
+	b := &book{Grounds: g, exhibits: map[string]*exhibit{}, graph: graph.New(), isKnown: map[incident.Ref]bool{}}
 	for _, ev := range g.Evidence {
 		b.exhibits[ev.ID] = &exhibit{ev: ev, full: g.Full}
 	}
@@ -83,7 +84,8 @@ func newBook(g Grounds) *book {
 }
 
 func (b *book) know(r incident.Ref) {
-	if !slices.Contains(b.known, r) {
+	if !b.isKnown[r] {
+		b.isKnown[r] = true
 		b.known = append(b.known, r)
 	}
 }
@@ -91,7 +93,7 @@ func (b *book) know(r incident.Ref) {
 // canon gives the reference under which code knows a thing that a model named
 // loosely; the reference itself where none or several fit.
 func (b *book) canon(r incident.Ref) incident.Ref {
-	if slices.Contains(b.known, r) {
+	if b.isKnown[r] {
 		return r
 	}
 	var fit []incident.Ref

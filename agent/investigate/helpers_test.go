@@ -45,10 +45,10 @@ type kit struct {
 	limits []incident.Gap
 }
 
-func (k kit) Name() string                      { return k.name }
+func (k kit) Name() string                       { return k.name }
 func (k kit) Status(context.Context) tool.Status { return k.status }
-func (k kit) Tools() []tool.Tool                { return k.tools }
-func (k kit) Limits() []incident.Gap            { return k.limits }
+func (k kit) Tools() []tool.Tool                 { return k.tools }
+func (k kit) Limits() []incident.Gap             { return k.limits }
 
 func ready(tools ...tool.Tool) kit {
 	return kit{name: "kube", status: tool.Status{State: tool.Ready}, tools: tools}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -171,13 +172,11 @@ func (l *Ledger) Evidence() []incident.Evidence {
 // Findings lists the findings of all calls in the order of the calls, merged by
 // code and subject: the surest one stands and carries all evidence.
 func (l *Ledger) Findings() []incident.Finding {
-	var all []incident.Finding
+	var all merged
 	for _, r := range l.finished() {
-		for _, f := range r.res.Findings {
-			all = mergeFinding(all, f)
-		}
+		all.add(r.res.Findings...)
 	}
-	return all
+	return all.list
 }
 
 // Edges lists the edges of all calls in the order of the calls; the same edge
@@ -394,5 +393,5 @@ func (l *Ledger) list() string {
 	defer l.mu.Unlock()
 	names := slices.Clone(l.names)
 	slices.Sort(names)
-	return join(append(names, readTool), ", ")
+	return strings.Join(append(names, readTool), ", ")
 }

@@ -132,7 +132,9 @@ func TestLedgerFailures(t *testing.T) {
 			<-ctx.Done()
 			return tool.Result{}, tool.Errorf(tool.Unreachable, "the API server does not answer")
 		}), tool.Unreachable, "does not answer"},
-		{"long error", mk(func(context.Context) (tool.Result, error) { return tool.Result{}, errors.New(strings.Repeat("x", 1<<20)) }), tool.Internal, "xxx"},
+		{"long error", mk(func(context.Context) (tool.Result, error) {
+			return tool.Result{}, errors.New(strings.Repeat("x", 1<<20))
+		}), tool.Internal, "xxx"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -81,16 +81,16 @@ func cut(text string, budget int) (string, int) {
 	return text[:end], len(text) - end
 }
 
-// findingText writes the findings that the tool's text does not state already.
-// The evidence of a finding then always carries its words, and a model that
-// reads the text sees codes it can use.
+// findingText writes the findings behind the tool's text, with the words that
+// the text does not hold already. The evidence of a finding then always carries
+// what it says, and a model that reads the text sees codes it can use.
 func findingText(res tool.Result) string {
 	var b strings.Builder
 	for _, f := range res.Findings {
-		if strings.Contains(res.Text, f.Message) && strings.Contains(res.Text, f.Code) {
-			continue
+		line := fmt.Sprintf("\nfinding %s (%s %s) on %s", f.Code, f.Severity, f.Role, f.Subject)
+		if !strings.Contains(res.Text, f.Message) {
+			line += ": " + oneLine(f.Message)
 		}
-		line := fmt.Sprintf("\nfinding %s (%s %s) on %s: %s", f.Code, f.Severity, f.Role, f.Subject, oneLine(f.Message))
 		if b.Len()+len(line) > maxFindingText {
 			b.WriteString("\nfurther findings are left out here")
 			break
@@ -157,5 +157,3 @@ func short(s string, n int) string {
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
-
-func join(parts []string, sep string) string { return strings.Join(parts, sep) }

@@ -166,18 +166,31 @@ func (l *Ledger) fresh(fs []incident.Finding) []incident.Finding {
 	return out
 }
 
-// mergeFinding adds a finding to a list that holds each code once per subject.
-func mergeFinding(all []incident.Finding, f incident.Finding) []incident.Finding {
-	i := slices.IndexFunc(all, func(o incident.Finding) bool { return o.Code == f.Code && o.Subject == f.Subject })
-	if i < 0 {
-		return append(all, f)
+// merged is a list of findings that holds each code once per subject: the
+// surest one, with all evidence.
+type merged struct {
+	list []incident.Finding
+	at   map[told]int
+}
+
+func (m *merged) add(fs ...incident.Finding) {
+	if m.at == nil {
+		m.at = map[told]int{}
 	}
-	ids := union(all[i].Evidence, f.Evidence)
-	if f.Score() > all[i].Score() {
-		all[i] = f
+	for _, f := range fs {
+		k := told{f.Code, f.Subject}
+		i, have := m.at[k]
+		if !have {
+			m.at[k] = len(m.list)
+			m.list = append(m.list, f)
+			continue
+		}
+		ids := union(m.list[i].Evidence, f.Evidence)
+		if f.Score() > m.list[i].Score() {
+			m.list[i] = f
+		}
+		m.list[i].Evidence = ids
 	}
-	all[i].Evidence = ids
-	return all
 }
 
 func (l *Ledger) suspicious(texts ...string) []string {

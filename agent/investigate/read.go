@@ -95,7 +95,7 @@ func (l *Ledger) known() string {
 	if len(ids) > 3 {
 		return ids[0] + " to " + ids[len(ids)-1]
 	}
-	return join(ids, ", ")
+	return strings.Join(ids, ", ")
 }
 
 // grep keeps the matching lines with their numbers. A pattern that is no
@@ -254,7 +254,7 @@ func shape(values []any) string {
 	}
 	switch x := values[0].(type) {
 	case map[string]any:
-		return "an object with " + short(join(sortedKeys(x), ", "), 300)
+		return "an object with " + short(strings.Join(sortedKeys(x), ", "), 300)
 	case []any:
 		return fmt.Sprintf("a list of %d", len(x))
 	}

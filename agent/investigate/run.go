@@ -179,10 +179,11 @@ func call(ev incident.Evidence) string {
 
 // grounds collects everything a diagnosis of this run is judged against.
 func (r *run) grounds() Grounds {
-	findings := r.ledger.Findings()
+	var findings merged
+	findings.add(r.ledger.Findings()...)
 	for _, f := range r.assessment.Findings {
 		if len(f.Evidence) > 0 {
-			findings = mergeFinding(findings, f)
+			findings.add(f)
 		}
 	}
 	g := graph.New()
@@ -190,7 +191,7 @@ func (r *run) grounds() Grounds {
 	g.Add(r.assessment.Edges...)
 	return Grounds{
 		Subjects: r.assessment.Subjects, Evidence: r.ledger.Evidence(), Full: r.ledger.Full,
-		Findings: findings, Edges: g.Edges(), Actions: r.cfg.Actions,
+		Findings: findings.list, Edges: g.Edges(), Actions: r.cfg.Actions,
 		Vouched: r.assessment.Diagnosis, Suspicious: r.suspicious(),
 	}
 }

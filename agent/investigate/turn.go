@@ -7,16 +7,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/jsonschema-go/jsonschema"
-
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/llm"
-	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
-
-type toolInfo = tool.Info
-
-func signature(s *jsonschema.Schema) string { return tool.Signature(s) }
 
 // take acts on an answer: runs its calls, judges its conclusion, or asks again
 // where it is neither. done ends the conversation.

@@ -296,7 +296,7 @@ func (v *validation) tied(where string, to incident.Ref) []Reason {
 	for _, s := range v.Subjects {
 		starts = append(starts, v.canon(s))
 	}
-	for _, f := range v.symptomsInScope() {
+	for _, f := range v.book.symptoms() {
 		starts = append(starts, f.Subject)
 	}
 	for _, s := range starts {
@@ -313,9 +313,6 @@ func (v *validation) tied(where string, to incident.Ref) []Reason {
 	}
 	return []Reason{{RuleChain, where, fmt.Sprintf("nothing in the evidence ties %s to what was asked; give the links in chain, each with its evidence", to)}}
 }
-
-// symptomsInScope lists symptoms that concern the question.
-func (v *validation) symptomsInScope() []incident.Finding { return v.book.symptoms() }
 
 // link adds edges to the chain that are not in it yet.
 func (v *validation) link(path []incident.Edge) {

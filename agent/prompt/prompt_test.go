@@ -70,13 +70,15 @@ func TestGolden(t *testing.T) {
 		"compact_text":      with(func(s *System) { s.Compact, s.TextOnly, s.Suspicious, s.Tools = true, true, true, tools }),
 		"system_bare":       with(func(s *System) { s.Actions = nil }),
 		"first":             func() (string, error) { return p.First(first()) },
-		"first_empty":       func() (string, error) { return p.First(First{Question: "what is wrong?", Outcome: "inconclusive", Compact: true}) },
-		"rejected":          func() (string, error) { return p.Rejected([]string{"causes[0]: cites E9, which does not exist"}) },
-		"last":              func() (string, error) { return p.Last("The budget of 20 steps is spent") },
-		"nudge":             func() (string, error) { return p.Nudge(false) },
-		"nudge_text":        func() (string, error) { return p.Nudge(true) },
-		"repeated":          func() (string, error) { return p.Repeated("E3") },
-		"repeated_failed":   func() (string, error) { return p.Repeated("") },
+		"first_empty": func() (string, error) {
+			return p.First(First{Question: "what is wrong?", Outcome: "inconclusive", Compact: true})
+		},
+		"rejected":        func() (string, error) { return p.Rejected([]string{"causes[0]: cites E9, which does not exist"}) },
+		"last":            func() (string, error) { return p.Last("The budget of 20 steps is spent") },
+		"nudge":           func() (string, error) { return p.Nudge(false) },
+		"nudge_text":      func() (string, error) { return p.Nudge(true) },
+		"repeated":        func() (string, error) { return p.Repeated("E3") },
+		"repeated_failed": func() (string, error) { return p.Repeated("") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := render()
