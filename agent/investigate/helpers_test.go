@@ -43,12 +43,20 @@ type kit struct {
 	status tool.Status
 	tools  []tool.Tool
 	limits []incident.Gap
+	// ask, if set, answers for status.
+	ask func(context.Context) tool.Status
 }
 
-func (k kit) Name() string                       { return k.name }
-func (k kit) Status(context.Context) tool.Status { return k.status }
-func (k kit) Tools() []tool.Tool                 { return k.tools }
-func (k kit) Limits() []incident.Gap             { return k.limits }
+func (k kit) Name() string { return k.name }
+func (k kit) Status(ctx context.Context) tool.Status {
+	if k.ask != nil {
+		return k.ask(ctx)
+	}
+	return k.status
+}
+
+func (k kit) Tools() []tool.Tool     { return k.tools }
+func (k kit) Limits() []incident.Gap { return k.limits }
 
 func ready(tools ...tool.Tool) kit {
 	return kit{name: "kube", status: tool.Status{State: tool.Ready}, tools: tools}

@@ -227,3 +227,47 @@ func TestQuestionIsRedacted(t *testing.T) {
 		t.Error("a secret is in the stream")
 	}
 }
+
+// TestNothingToLookAt: a cluster that does not answer is said, not guessed around.
+func TestNothingToLookAt(t *testing.T) {
+	t.Parallel()
+	absent := kit{name: "prom", status: tool.Status{State: tool.Absent, Reason: "not configured"}}
+	broken := kit{name: "kube", status: tool.Status{State: tool.Broken, Reason: "the token has expired", Fix: "log in again"}}
+	panics := kit{name: "kube", ask: func(context.Context) tool.Status { panic("boom") }}
+	for _, tc := range []struct {
+		name   string
+		sets   []tool.Toolset
+		stop   incident.Stop
+		reason string
+	}{
+		{"broken", []tool.Toolset{absent, broken}, incident.StopUnreachable, "the token has expired; log in again"},
+		{"panics", []tool.Toolset{panics}, incident.StopUnreachable, "kube failed inside when it was asked for its state"},
+		{"one is ready", []tool.Toolset{broken, func() kit { k := lab(t); k.name = "lab"; return k }()}, incident.StopDone, ""},
+		{"absent only", []tool.Toolset{absent}, incident.StopDone, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := base(t)
+			cfg.Toolsets = tc.sets
+			r, _ := investigate(t, cfg)
+			if r.Stop != tc.stop || r.StopReason != tc.reason {
+				t.Errorf("%s %q", r.Stop, r.StopReason)
+			}
+			if tc.stop == incident.StopUnreachable && (r.Diagnosis.Outcome != incident.Inconclusive || len(r.Diagnosis.NotSeen) != len(tc.sets)) {
+				t.Errorf("%+v", r.Diagnosis)
+			}
+		})
+	}
+}
+
+func TestStatusDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	free := make(chan struct{})
+	defer close(free)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	st := ask(ctx, kit{name: "kube", ask: func(context.Context) tool.Status { <-free; return tool.Status{} }})
+	if st.State != tool.Broken || !strings.Contains(st.Reason, "in time") {
+		t.Errorf("%+v", st)
+	}
+}

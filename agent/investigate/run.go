@@ -47,6 +47,9 @@ func (r *run) run(ctx context.Context, q incident.Question) error {
 		return err
 	}
 	r.sink.Emit(event.Event{Type: event.RunStarted, Started: &event.Started{Question: r.question, Model: r.report.Model, Toolsets: r.states()}})
+	if err := r.unreachable(); err != nil {
+		return r.withoutTriage(ctx, err)
+	}
 	r.phase("triage")
 	a, err := r.cfg.Triager.Assess(ctx, q, l)
 	if err != nil {
@@ -79,13 +82,18 @@ func (r *run) worthAsking() bool {
 	return len(r.assessment.Subjects) > 0 || r.assessment.Diagnosis.Ask == nil
 }
 
+// statusTime is how long a toolset may take to say whether it can be used.
+const statusTime = 20 * time.Second
+
 // open asks every toolset for its status and registers the tools of those that
 // are ready.
 func (r *run) open(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, statusTime)
+	defer cancel()
 	r.statuses = make([]status, len(r.cfg.Toolsets))
 	var wg sync.WaitGroup
 	for i, ts := range r.cfg.Toolsets {
-		wg.Go(func() { r.statuses[i] = status{ts, ts.Status(ctx)} })
+		wg.Go(func() { r.statuses[i] = status{ts, ask(ctx, ts)} })
 	}
 	wg.Wait()
 	for _, s := range r.statuses {
@@ -97,6 +105,52 @@ func (r *run) open(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// ask gets the status of a toolset; one that panics or does not answer is broken.
+func ask(ctx context.Context, ts tool.Toolset) tool.Status {
+	out := make(chan tool.Status, 1)
+	go func() {
+		st := tool.Status{State: tool.Broken, Reason: ts.Name() + " failed inside when it was asked for its state"}
+		defer func() {
+			_ = recover() // the status above says what is known of it
+			out <- st
+		}()
+		st = ts.Status(ctx)
+	}()
+	select {
+	case st := <-out:
+		return st
+	case <-ctx.Done():
+	}
+	select {
+	case st := <-out:
+		return st
+	case <-time.After(abandonAfter):
+		return tool.Status{State: tool.Broken, Reason: ts.Name() + " did not say in time whether it can be used"}
+	}
+}
+
+// unreachable gives the error of a run that has nothing to look at: no toolset
+// is ready and at least one is broken.
+func (r *run) unreachable() error {
+	var broken *status
+	for i, s := range r.statuses {
+		if s.State == tool.Ready {
+			return nil
+		}
+		if s.State == tool.Broken && broken == nil {
+			broken = &r.statuses[i]
+		}
+	}
+	if broken == nil {
+		return nil
+	}
+	why := broken.Reason
+	if why == "" {
+		why = broken.set.Name() + " does not answer"
+	}
+	return &tool.Error{Kind: tool.Unreachable, User: why, Fix: broken.Fix}
 }
 
 func (r *run) states() map[string]string {
@@ -149,7 +203,7 @@ func (r *run) withoutTriage(ctx context.Context, err error) error {
 		r.report.StopReason = r.cfg.Redactor.String(short(oneLine(err.Error()), maxError))
 	}
 	d := incident.Diagnosis{Outcome: incident.Inconclusive, Checked: r.looks()}
-	if r.report.StopReason != "" {
+	if r.report.StopReason != "" && slices.ContainsFunc(r.statuses, func(s status) bool { return s.State == tool.Ready }) {
 		d.NotSeen = append(d.NotSeen, incident.Gap{Source: "triage", Why: r.report.StopReason})
 	}
 	r.report.Diagnosis = Validate(d, r.grounds()).Diagnosis
