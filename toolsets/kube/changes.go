@@ -73,6 +73,10 @@ func (h *history) note(err error) error {
 	switch tool.KindOf(err) {
 	case tool.Unreachable, tool.TimedOut:
 		return err
+	case tool.NotFound:
+		// An owner or a thing referred to that does not exist has no changes to
+		// tell; that it is missing is told by others.
+		return nil
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

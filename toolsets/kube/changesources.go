@@ -14,7 +14,6 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
-	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
 )
 
@@ -123,9 +122,6 @@ func (h *history) look(ctx context.Context, ref incident.Ref, seen map[incident.
 		return h.note(err)
 	}
 	o, err := h.src.Metadata(ctx, m, ref.Namespace, ref.Name)
-	if tool.KindOf(err) == tool.NotFound && err != nil {
-		return nil
-	}
 	if err != nil {
 		return h.note(err)
 	}

@@ -55,7 +55,7 @@ func (p *path) values(object map[string]any) (out []any, err error) {
 	out = []any{}
 	for _, group := range results {
 		for _, v := range group {
-			if v.IsValid() && v.CanInterface() && !(v.Kind() == reflect.Interface && v.IsNil()) {
+			if v.IsValid() && v.CanInterface() && (v.Kind() != reflect.Interface || !v.IsNil()) {
 				out = append(out, v.Interface())
 			}
 		}

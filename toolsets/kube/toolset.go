@@ -153,8 +153,7 @@ func (t *Toolset) Status(ctx context.Context) tool.Status {
 
 func notReady(state tool.State, err error) tool.Status {
 	st := tool.Status{State: state, Reason: err.Error()}
-	var te *tool.Error
-	if errors.As(err, &te) {
+	if te, ok := errors.AsType[*tool.Error](err); ok {
 		st.Reason, st.Fix = te.User, te.Fix
 	}
 	return st

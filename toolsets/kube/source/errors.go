@@ -64,8 +64,7 @@ func (s *Source) fail(c call, err error) error {
 	if err == nil {
 		return nil
 	}
-	var done *tool.Error
-	if errors.As(err, &done) {
+	if _, done := errors.AsType[*tool.Error](err); done {
 		return err // classified already; it may be shared between callers
 	}
 	te := Classify(err)
@@ -88,8 +87,7 @@ func (s *Source) fail(c call, err error) error {
 // Classify gives the kind of a client-go error with a sentence and a way out.
 // User is empty where only the caller knows what was read. Err keeps the cause.
 func Classify(err error) *tool.Error {
-	var te *tool.Error
-	if errors.As(err, &te) {
+	if te, ok := errors.AsType[*tool.Error](err); ok {
 		return te
 	}
 	if te := classifyTransport(err); te != nil {
@@ -162,10 +160,7 @@ func classifyTransport(err error) *tool.Error {
 // foreignAnswer recognises answers that no API server gives: HTML from a proxy
 // or login page, or text that does not decode.
 func foreignAnswer(err error) bool {
-	text := strings.ToLower(err.Error())
-	for _, m := range causeMessages(err) {
-		text += "\n" + strings.ToLower(m)
-	}
+	text := strings.ToLower(err.Error() + "\n" + strings.Join(causeMessages(err), "\n"))
 	for _, mark := range []string{"<html", "<!doctype", "invalid character '<'", "text/html", "couldn't get version/kind"} {
 		if strings.Contains(text, mark) {
 			return true

@@ -106,8 +106,7 @@ func (s *Source) Discovered(ctx context.Context) (*Served, error) {
 func (s *Source) discover(ctx context.Context) (*Served, error) {
 	groups, lists, err := serverGroupsAndResources(ctx, s.disco)
 	broken := map[schema.GroupVersion]error{}
-	var failed *discovery.ErrGroupDiscoveryFailed
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[*discovery.ErrGroupDiscoveryFailed](err); ok {
 		broken = failed.Groups
 		err = nil
 	}

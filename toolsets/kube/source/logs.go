@@ -7,7 +7,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 )
 
 // LogQuery narrows a container log on the server.
@@ -41,14 +40,14 @@ func (s *Source) Logs(ctx context.Context, namespace, pod string, q LogQuery) (L
 	if q.Limit <= 0 {
 		q.Limit = maxLog
 	}
-	o := &corev1.PodLogOptions{Container: q.Container, Previous: q.Previous, Timestamps: true, LimitBytes: ptr.To(q.Limit + 1)}
+	o := &corev1.PodLogOptions{Container: q.Container, Previous: q.Previous, Timestamps: true, LimitBytes: new(q.Limit + 1)}
 	if q.Since > 0 {
 		// An absolute time: with a bundle the clock is not the server's.
 		t := metav1.NewTime(s.now().Add(-q.Since))
 		o.SinceTime = &t
 	}
 	if q.Tail > 0 {
-		o.TailLines = ptr.To(int64(q.Tail))
+		o.TailLines = new(int64(q.Tail))
 	}
 	r, err := s.client.CoreV1().Pods(namespace).GetLogs(pod, o).Stream(ctx)
 	if err != nil {

@@ -101,7 +101,7 @@ func invoke(t *testing.T, src *source.Source, method string, args ...any) outcom
 		in = append(in, reflect.ValueOf(a))
 	}
 	out := reflect.ValueOf(src).MethodByName(method).Call(in)
-	err, _ := out[1].Interface().(error)
+	err, _ := reflect.TypeAssert[error](out[1])
 	return outcome{out[0], err}
 }
 

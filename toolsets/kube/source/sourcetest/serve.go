@@ -75,7 +75,7 @@ resource.k8s.io/v1 resourceclaimtemplates ResourceClaimTemplate ns
 resource.k8s.io/v1 deviceclasses DeviceClass -
 resource.k8s.io/v1 resourceslices ResourceSlice -`
 	var out []kind
-	for _, line := range strings.Split(strings.TrimSpace(table), "\n") {
+	for line := range strings.SplitSeq(strings.TrimSpace(table), "\n") {
 		f := strings.Fields(line)
 		gv, err := schema.ParseGroupVersion(f[0])
 		if err != nil {

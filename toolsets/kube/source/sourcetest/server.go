@@ -77,7 +77,7 @@ func (s *Server) Add(objects ...runtime.Object) {
 // not built in must have been announced with ServeKind.
 func (s *Server) AddYAML(docs string) {
 	s.t.Helper()
-	for _, doc := range strings.Split(docs, "\n---") {
+	for doc := range strings.SplitSeq(docs, "\n---") {
 		if strings.TrimSpace(strings.TrimPrefix(doc, "---")) == "" {
 			continue
 		}
