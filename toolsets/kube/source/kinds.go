@@ -16,8 +16,8 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
 
-// discoveryTTL is how long the list of served kinds is reused. A kind that is
-// not found makes it be read again, at most every TTL of the source.
+// discoveryTTL is how long the list of served kinds is reused; a CRD installed
+// in between is seen that much later.
 const discoveryTTL = 10 * time.Minute
 
 // Mapping is a kind as the server serves it, in the version it prefers.
