@@ -35,20 +35,19 @@ type Limits struct {
 	Subjects int
 	// Depth of the walk in edges from the subject asked about.
 	Depth int
-	// Parallel calls in flight.
-	Parallel int
 	// Runbooks whose steps are run.
 	Runbooks int
 }
 
 // DefaultLimits are the bounds used when Config leaves them out.
-func DefaultLimits() Limits { return Limits{Subjects: 48, Depth: 8, Parallel: 8, Runbooks: 6} }
+func DefaultLimits() Limits { return Limits{Subjects: 48, Depth: 8, Runbooks: 6} }
 
 // Triage assesses questions. It holds no state between assessments.
 type Triage struct {
 	cluster  string
 	toolsets []tool.Toolset
 	library  Library
+	engine   *runbooks.Engine
 	limits   Limits
 }
 
@@ -61,13 +60,10 @@ func New(cfg Config) *Triage {
 	if l.Depth <= 0 {
 		l.Depth = d.Depth
 	}
-	if l.Parallel <= 0 {
-		l.Parallel = d.Parallel
-	}
 	if l.Runbooks <= 0 {
 		l.Runbooks = d.Runbooks
 	}
-	return &Triage{cluster: cfg.Cluster, toolsets: cfg.Toolsets, library: cfg.Library, limits: l}
+	return &Triage{cluster: cfg.Cluster, toolsets: cfg.Toolsets, library: cfg.Library, engine: runbooks.NewEngine(), limits: l}
 }
 
 // session is the state of one assessment.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
@@ -54,17 +53,14 @@ func (s *session) lookAll(ctx context.Context, subjects []incident.Ref) ([]look,
 			}
 		}
 	}
-	sem := make(chan struct{}, s.limits.Parallel)
-	var wg sync.WaitGroup
-	for i := range looks {
-		sem <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-sem }()
-			l := &looks[i]
-			l.ev, l.res = s.caller.Call(ctx, l.check.Tool, l.check.Args(l.subject))
-		})
+	names, args := make([]string, len(looks)), make([]any, len(looks))
+	for i, l := range looks {
+		names[i], args[i] = l.check.Tool, l.check.Args(l.subject)
 	}
-	wg.Wait()
+	evs, ress := s.callAll(ctx, names, args)
+	for i := range looks {
+		looks[i].ev, looks[i].res = evs[i], ress[i]
+	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -79,6 +75,24 @@ func (s *session) lookAll(ctx context.Context, subjects []incident.Ref) ([]look,
 		return nil, &tool.Error{Kind: tool.Unreachable, User: looks[0].ev.Error}
 	}
 	return looks, nil
+}
+
+// batchCaller is a caller that runs several calls at once and numbers their
+// evidence in the order given.
+type batchCaller interface {
+	CallAll(ctx context.Context, names []string, args []any) ([]incident.Evidence, []tool.Result)
+}
+
+// callAll uses the caller's own batches, or calls one by one.
+func (s *session) callAll(ctx context.Context, names []string, args []any) ([]incident.Evidence, []tool.Result) {
+	if b, ok := s.caller.(batchCaller); ok {
+		return b.CallAll(ctx, names, args)
+	}
+	evs, ress := make([]incident.Evidence, len(names)), make([]tool.Result, len(names))
+	for i := range names {
+		evs[i], ress[i] = s.caller.Call(ctx, names[i], args[i])
+	}
+	return evs, ress
 }
 
 // take puts one answer into the session.

@@ -199,6 +199,9 @@ func skipped(r Resource) string {
 	if r.Group == "" && r.Plural == "componentstatuses" {
 		return "deprecated and misleading"
 	}
+	if r.Group == "networking.k8s.io" && (r.Plural == "ipaddresses" || r.Plural == "servicecidrs") {
+		return "book-keeping of cluster IPs"
+	}
 	if r.Group == "metrics.k8s.io" {
 		return "metrics come from Prometheus"
 	}
@@ -256,7 +259,10 @@ func (c *capture) list(ctx context.Context, r Resource, ns string) ([]*unstructu
 				return nil, err
 			}
 			for i := range l.Items {
-				out = append(out, c.clean(&l.Items[i]))
+				// Every namespace has the cluster's CA; it explains nothing.
+				if r.Plural != "configmaps" || l.Items[i].GetName() != "kube-root-ca.crt" {
+					out = append(out, c.clean(&l.Items[i]))
+				}
 			}
 			next = l.GetContinue()
 		}

@@ -7,6 +7,8 @@ require (
 	k8s.io/client-go v0.37.2
 )
 
+require github.com/klauspost/compress v1.20.3 // indirect
+
 require (
 	cel.dev/expr v0.25.1 // indirect
 	cyphar.com/go-pathrs v0.2.5 // indirect

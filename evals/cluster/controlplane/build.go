@@ -107,8 +107,12 @@ func kwokStages(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find kwok's module: %w", err)
 	}
-	dir := filepath.Join(strings.TrimSpace(string(out)), "kustomize/stage/pod/fast")
-	return []string{"--config=" + filepath.Join(dir, "pod-ready.yaml"), "--config=" + filepath.Join(dir, "pod-delete.yaml")}, nil
+	dir := filepath.Join(strings.TrimSpace(string(out)), "kustomize/stage")
+	var args []string
+	for _, stage := range []string{"node/fast/node-initialize.yaml", "pod/fast/pod-ready.yaml", "pod/fast/pod-delete.yaml"} {
+		args = append(args, "--config="+filepath.Join(dir, filepath.FromSlash(stage)))
+	}
+	return args, nil
 }
 
 func ldflags() string {

@@ -113,6 +113,8 @@ func (c *ControlPlane) start(ctx context.Context, o Options) error {
 		"--authorization-mode=RBAC", "--token-auth-file=" + c.path("tokens.csv"), "--anonymous-auth=false",
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + c.path("sa.key"),
 		"--service-account-signing-key-file=" + c.path("sa.key"), "--service-cluster-ip-range=10.96.0.0/16", "--allow-privileged",
+		// New nodes would carry the not-ready taint that the node lifecycle controller, left out below, takes away.
+		"--disable-admission-plugins=TaintNodesByCondition",
 		"--max-requests-inflight=2000", "--max-mutating-requests-inflight=1000",
 	}, o.APIServerArgs...)...)
 	if err != nil {
@@ -154,7 +156,7 @@ func (c *ControlPlane) start(ctx context.Context, o Options) error {
 			return err
 		}
 		kwok, err := c.run("kwok", append(stages, "--kubeconfig="+c.Kubeconfig(), "--manage-all-nodes=false",
-			"--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", "--node-lease-duration-seconds=40", "--server-address=127.0.0.1:"+ports[4])...)
+			"--manage-nodes-with-annotation-selector=kwok.x-k8s.io/node=fake", "--node-lease-duration-seconds=0", "--server-address=127.0.0.1:"+ports[4])...)
 		if err != nil {
 			return err
 		}

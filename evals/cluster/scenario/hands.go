@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -84,10 +85,13 @@ func (h *ClusterHands) one(ctx context.Context, u *unstructured.Unstructured) er
 			return false, err
 		}
 		status, hasStatus := u.Object["status"]
-		live, err := res.Create(ctx, u, metav1.CreateOptions{})
+		live, err := h.update(ctx, res, u)
+		if apierrors.IsNotFound(err) {
+			live, err = res.Create(ctx, u, metav1.CreateOptions{})
+		}
 		switch {
 		case apierrors.IsAlreadyExists(err):
-			live, err = h.update(ctx, res, u)
+			return false, err
 		case apierrors.IsNotFound(err) && strings.Contains(err.Error(), "namespaces \""):
 			ns := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": u.GetNamespace()}}}
 			return false, h.one(ctx, ns)
@@ -146,7 +150,10 @@ func (h *ClusterHands) Pods(ctx context.Context, p PodsStatus, status []byte, no
 				pods = append(pods, u)
 			}
 		}
-		return len(pods) > 0, fmt.Errorf("no bound pod in %s matches %q %s", p.Namespace, p.Selector, p.Name)
+		if len(pods) == 0 {
+			return false, fmt.Errorf("no bound pod in %s matches %q %s", p.Namespace, p.Selector, p.Name)
+		}
+		return true, nil
 	})
 	if err != nil {
 		return err
@@ -192,16 +199,21 @@ func (h *ClusterHands) podEvents(ctx context.Context, p PodsStatus, pod unstruct
 	return nil
 }
 
-// update lays the document's fields over the live object.
+// update lays the document's fields over the live object; a document of
+// nothing but a name and a status changes nothing here.
 func (h *ClusterHands) update(ctx context.Context, res dynamic.ResourceInterface, u *unstructured.Unstructured) (*unstructured.Unstructured, error) {
 	live, err := res.Get(ctx, u.GetName(), metav1.GetOptions{})
 	if err != nil {
 		return nil, err
 	}
+	before := live.DeepCopy()
 	for k, v := range u.Object {
 		if k != "status" {
 			live.Object[k] = merged(live.Object[k], v)
 		}
+	}
+	if reflect.DeepEqual(before.Object, live.Object) {
+		return live, nil
 	}
 	return res.Update(ctx, live, metav1.UpdateOptions{})
 }
@@ -240,7 +252,10 @@ func (h *ClusterHands) Delete(ctx context.Context, o Object) error {
 		if err != nil {
 			return true, err
 		}
-		return len(live.GetFinalizers()) > 0, errors.New("it is still there")
+		if len(live.GetFinalizers()) > 0 {
+			return true, nil
+		}
+		return false, errors.New("it is still there")
 	})
 }
 
