@@ -85,7 +85,29 @@ func (n *analysis) run(ctx context.Context) error {
 		n.decide(ctx)
 	}
 	n.limits()
+	n.attach()
 	return nil
+}
+
+// attach hands the best change that was tried to the faults, for the answer's
+// "would fit".
+func (n *analysis) attach() {
+	var parts []string
+	for _, w := range n.out.WouldFit[:min(len(n.out.WouldFit), 2)] {
+		text := w.Change + ": "
+		if w.Devices > 0 {
+			text += plural(w.Devices, "free device") + " on "
+		}
+		parts = append(parts, text+plural(w.Nodes, "node"))
+	}
+	if len(parts) == 0 {
+		return
+	}
+	for i := range n.findings {
+		if f := &n.findings[i]; f.Role == incident.Fault && f.Params != nil {
+			f.Params["would_fit"] = strings.Join(parts, "; ")
+		}
+	}
 }
 
 // decide is for when every node was asked and none ended the attempt.
@@ -212,7 +234,9 @@ func (n *analysis) freeOn(f fitting, x *want) int {
 	return free
 }
 
-// classEdges ties claims to classes and classes to the drivers that offer devices.
+// classEdges ties claims to classes. Classes are tied to drivers only where a
+// driver is at fault: a plugin that is down on some node must not be taken for the
+// cause of a claim that no device satisfies.
 func (n *analysis) classEdges() {
 	for _, x := range n.a.wants {
 		from := n.subject(x.claim)
@@ -220,9 +244,6 @@ func (n *analysis) classEdges() {
 			n.edge(n.t.podRef(n.a.pod.Namespace, n.a.pod.Name), graph.Claims, from)
 		}
 		n.edge(from, graph.Class, n.t.classRef(x.className))
-		for _, d := range n.driversOf(x) {
-			n.edge(n.t.classRef(x.className), graph.OfferedBy, n.t.driverRef(d))
-		}
 	}
 }
 

@@ -5,7 +5,9 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
 
-// Codes lists every finding code this toolset may emit: Dynamic Resource Allocation; Fnn are the modes of the DRA failure catalogue.
+// Codes lists every finding code this toolset may emit: Dynamic Resource
+// Allocation; Fnn are the modes of the DRA failure catalogue. A fault of a claim
+// that the scheduler would generate for extended resources is reported on the Pod.
 func Codes() []tool.Code {
 	strs := func(s ...string) []string { return s }
 	return []tool.Code{
@@ -23,22 +25,24 @@ func Codes() []tool.Code {
 		{Code: "dra.double_selling", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("Node"), Params: strs("resource", "driver", "allocatable"), Text: "The same GPUs are offered by a device plugin and by a DRA driver (F10)."},
 		{Code: "dra.scale_from_zero", Role: incident.Fault, Severity: incident.Warning, Kinds: strs("Pod"), Params: strs("group"), Text: "No node offers the device and the autoscaler cannot add one (F11)."},
 		{Code: "dra.class_missing", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("DeviceClass"), Params: strs("class", "request"), Text: "The DeviceClass does not exist (F12)."},
-		{Code: "dra.cel_runtime_error", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "DeviceClass"), Params: strs("expression", "message", "device"), Text: "A selector fails on a device, which aborts scheduling on every node (F13)."},
-		{Code: "dra.cel_compile_error", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "DeviceClass"), Params: strs("expression", "message"), Text: "A selector does not compile."},
-		{Code: "dra.selector_excludes_all", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "DeviceClass"), Params: strs("selector", "attribute", "wanted", "offered", "request"), Text: "No device satisfies a selector (F14)."},
-		{Code: "dra.constraint_attribute_missing", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim"), Params: strs("attribute", "request", "driver"), Text: "Devices of a request lack the attribute that a constraint compares (F15)."},
-		{Code: "dra.constraint_unsatisfiable", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim"), Params: strs("attribute", "reason"), Text: "The values a constraint compares never meet (F15)."},
-		{Code: "dra.constraint_fragmented", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim"), Params: strs("attribute"), Text: "The constraint could be met, but not with the devices that are free (F16)."},
-		{Code: "dra.too_many_devices", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim"), Params: strs("devices", "limit"), Text: "The claim asks for more than 32 devices (F17)."},
-		{Code: "dra.all_mode_incomplete", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim"), Params: strs("pool", "driver"), Text: "allocationMode All with a pool that is being updated aborts scheduling (F18)."},
-		{Code: "dra.all_mode_busy", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim"), Params: strs("blocking"), Text: "allocationMode All and one matching device is in use or tainted (F19)."},
-		{Code: "dra.counters_exhausted", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim"), Params: strs("counter_set", "counter", "needed", "left"), Text: "The partition's shared counters are used up (F20)."},
+		{Code: "dra.cel_runtime_error", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "DeviceClass", "Pod"), Params: strs("expression", "message", "device"), Text: "A selector fails on a device, which aborts scheduling on every node (F13)."},
+		{Code: "dra.cel_compile_error", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "DeviceClass", "Pod"), Params: strs("expression", "message"), Text: "A selector does not compile."},
+		{Code: "dra.selector_excludes_all", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "DeviceClass", "Pod"), Params: strs("selector", "attribute", "wanted", "offered", "request"), Text: "No device satisfies a selector (F14)."},
+		{Code: "dra.constraint_attribute_missing", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "Pod"), Params: strs("attribute", "request", "driver"), Text: "Devices of a request lack the attribute that a constraint compares (F15)."},
+		{Code: "dra.constraint_unsatisfiable", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "Pod"), Params: strs("attribute", "reason"), Text: "The values a constraint compares never meet (F15)."},
+		{Code: "dra.constraint_fragmented", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "Pod"), Params: strs("attribute"), Text: "The constraint could be met, but not with the devices that are free (F16)."},
+		{Code: "dra.too_many_devices", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "Pod"), Params: strs("devices", "limit"), Text: "The claim asks for more than 32 devices (F17)."},
+		{Code: "dra.all_mode_incomplete", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "Pod"), Params: strs("pool", "driver"), Text: "allocationMode All with a pool that is being updated aborts scheduling (F18)."},
+		{Code: "dra.all_mode_busy", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "Pod"), Params: strs("blocking"), Text: "allocationMode All and one matching device is in use or tainted (F19)."},
+		{Code: "dra.counters_exhausted", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "Pod"), Params: strs("counter_set", "counter", "needed", "left"), Text: "The partition's shared counters are used up (F20)."},
 		{Code: "dra.scheduler_crash", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("Pod"), Params: strs("restarts"), Text: "The scheduler crashes while it allocates (F21)."},
-		{Code: "dra.capacity_request_invalid", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim"), Params: strs("capacity", "requested", "policy"), Text: "The capacity request breaks the device's request policy (F22)."},
-		{Code: "dra.capacity_exhausted", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim"), Params: strs("capacity", "requested", "left"), Text: "No device has the requested capacity left (F22)."},
-		{Code: "dra.devices_in_use", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim"), Params: strs("matching", "in_use", "holders"), Text: "Every device that matches is allocated to other claims."},
-		{Code: "dra.count_exceeds_node", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim"), Params: strs("count", "largest", "request"), Text: "No single node has as many matching devices."},
-		{Code: "dra.devices_tainted", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "DeviceTaintRule"), Params: strs("taint", "devices", "rule"), Text: "The devices that fit carry a taint that is not tolerated (F23)."},
+		{Code: "dra.capacity_request_invalid", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "Pod"), Params: strs("capacity", "requested", "policy"), Text: "The capacity request breaks the device's request policy (F22)."},
+		{Code: "dra.capacity_exhausted", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "Pod"), Params: strs("capacity", "requested", "left"), Text: "No device has the requested capacity left (F22)."},
+		{Code: "dra.devices_in_use", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "Pod"), Params: strs("matching", "in_use", "holders"), Text: "Every device that matches is allocated to other claims."},
+		{Code: "dra.count_exceeds_node", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "Pod"), Params: strs("count", "largest", "request"), Text: "No single node has as many matching devices."},
+		{Code: "dra.requests_scattered", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "Pod"), Params: strs("requests"), Text: "Each request finds devices, but no node has them for all requests together."},
+		{Code: "dra.claim_rejected", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "Pod"), Params: strs("message"), Text: "The allocator refuses the claim with an error on every node."},
+		{Code: "dra.devices_tainted", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("ResourceClaim", "DeviceTaintRule", "Pod"), Params: strs("taint", "devices", "rule"), Text: "The devices that fit carry a taint that is not tolerated (F23)."},
 		{Code: "dra.taint_rule_matches_all", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("DeviceTaintRule"), Params: strs("effect"), Text: "The rule's selector is empty and taints every device of the cluster (F24)."},
 		{Code: "dra.taint_eviction", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("DeviceTaintRule", "Device"), Params: strs("rule", "device"), Text: "A NoExecute device taint evicted the pod."},
 		{Code: "dra.taint_eviction_missed", Role: incident.Fault, Severity: incident.Warning, Kinds: strs("Pod"), Params: strs("device"), Text: "A NoExecute taint does not evict a pod that holds its device by extended resource (F25)."},

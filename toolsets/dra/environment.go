@@ -468,6 +468,11 @@ func (n *analysis) useFaults(ctx context.Context, f fitting, confidence float64)
 	if !reported && len(n.a.wants) > 0 {
 		n.inUse(n.a.wants[0], n.tables[n.a.wants[0]], confidence-0.2)
 	}
+	for _, x := range n.a.wants {
+		if t := n.tables[x]; t.totals.InUse > 0 && n.missingNodes(ctx, x) {
+			break
+		}
+	}
 	n.freeable(ctx, f)
 }
 

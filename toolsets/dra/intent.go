@@ -339,6 +339,7 @@ func (n *analysis) countsDecide(ctx context.Context, env []change) bool {
 		n.fault("dra.count_exceeds_node", n.subject(x.claim), 0.95,
 			map[string]string{"count": strconv.FormatInt(x.count, 10), "largest": strconv.FormatInt(best, 10), "request": x.name, "node": f.example, "matching": strconv.Itoa(n.tables[x].totals.AfterSelectors)},
 			"request %s wants %d devices on one node; the most any node can give is %d (of %d in the cluster)", x.name, x.count, best, n.tables[x].totals.AfterSelectors)
+		n.missingNodes(ctx, x)
 		if now, f := n.a.most(ctx, x); now > 0 {
 			n.wouldFit(fmt.Sprintf("request %s with count %d", x.name, now), f, n.freeOn(f, x))
 		}

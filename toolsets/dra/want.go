@@ -233,3 +233,12 @@ func taintText(t resourceapi.DeviceTaint) string {
 
 // quote puts an expression on one line.
 func quote(expr string) string { return strings.Join(strings.Fields(expr), " ") }
+
+func tolerates(ts []resourceapi.DeviceToleration, taint resourceapi.DeviceTaint) bool {
+	for _, t := range ts {
+		if resourceclaim.ToleratesTaint(t, taint) {
+			return true
+		}
+	}
+	return false
+}

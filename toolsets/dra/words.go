@@ -134,3 +134,5 @@ func nodeSelectorText(c *resourceapi.ResourceClaim) string {
 	}
 	return strings.Join(terms, " or ")
 }
+
+func cmpName(a, b string) int { return strings.Compare(a, b) }
