@@ -22,7 +22,7 @@ import (
 // and suffices alone is the cause; devices in use by others are the cause only
 // when nothing abnormal is.
 func (n *analysis) environment(ctx context.Context) {
-	pools := n.single(ctx, "complete the incomplete pools", completePools())
+	pools := n.single(ctx, "repair incomplete and invalid pools", completePools())
 	taints := n.single(ctx, "ignore device taints", ignoreTaints())
 	use := n.single(ctx, "ignore devices in use", ignoreUse())
 	found := false

@@ -334,6 +334,9 @@ func TestCases(t *testing.T) {
 				if tl.Info().Name != name {
 					continue
 				}
+				if c.Args == nil {
+					c.Args = map[string]any{}
+				}
 				args, err := json.Marshal(c.Args)
 				if err != nil {
 					t.Fatal(err)

@@ -46,7 +46,7 @@ func (a *attempt) release(gone func(*resourceapi.ResourceClaim) bool) change {
 	return func(t *trial) { t.state = s }
 }
 
-// completePools makes the pools as complete as what is published.
+// completePools makes the pools as complete as what is published, and free of contradictions.
 func completePools() change {
 	return func(t *trial) {
 		type key struct{ driver, pool string }
@@ -69,8 +69,49 @@ func completePools() change {
 			}
 			out[i] = &c
 		}
-		t.slices = out
+		t.slices = dedupe(out)
 	}
+}
+
+// dedupe takes away what makes the allocator refuse a pool as invalid: device
+// names and counter sets that occur twice, and consumption of counters that no
+// set of the pool has.
+func dedupe(in []*resourceapi.ResourceSlice) []*resourceapi.ResourceSlice {
+	type key struct{ driver, pool, name string }
+	devices, sets := map[key]bool{}, map[key]resourceapi.CounterSet{}
+	for _, s := range in {
+		var keep []resourceapi.CounterSet
+		for _, c := range s.Spec.SharedCounters {
+			k := key{s.Spec.Driver, s.Spec.Pool.Name, c.Name}
+			if _, twice := sets[k]; !twice {
+				sets[k] = c
+				keep = append(keep, c)
+			}
+		}
+		s.Spec.SharedCounters = keep
+	}
+	for _, s := range in {
+		var keep []resourceapi.Device
+		for _, d := range s.Spec.Devices {
+			k := key{s.Spec.Driver, s.Spec.Pool.Name, d.Name}
+			if devices[k] {
+				continue
+			}
+			devices[k] = true
+			known := slices.DeleteFunc(slices.Clone(d.ConsumesCounters), func(c resourceapi.DeviceCounterConsumption) bool {
+				set, ok := sets[key{s.Spec.Driver, s.Spec.Pool.Name, c.CounterSet}]
+				for name := range c.Counters {
+					_, has := set.Counters[name]
+					ok = ok && has
+				}
+				return !ok
+			})
+			d.ConsumesCounters = known
+			keep = append(keep, d)
+		}
+		s.Spec.Devices = keep
+	}
+	return in
 }
 
 func ignoreCounters() change {

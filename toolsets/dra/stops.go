@@ -14,6 +14,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra/allocator"
+	"github.com/gumshoe-ai/gumshoe/toolsets/dra/selector"
 )
 
 // aborted handles errors that end the scheduling attempt for every node, even
@@ -78,10 +79,25 @@ func (n *analysis) celFault(ctx context.Context, g *group, code string) {
 			n.fault(code, subject, 0.97, params, "selector %d of %s does not compile: %s", j.errAt, owner, quote(j.err))
 			return
 		}
-		n.fault(code, subject, 0.97, params, "selector %d of %s fails on %s (%s), which ends scheduling on every node: %s", j.errAt, owner, plural(t.errors, "device"), "for example "+on.String(), quote(j.err))
+		hint := n.typeHint(x, exprs[j.errAt])
+		params["hint"] = hint
+		n.fault(code, subject, 0.97, params, "selector %d of %s fails on %s (%s), which ends scheduling on every node: %s%s", j.errAt, owner, plural(t.errors, "device"), "for example "+on.String(), quote(j.err), prefixed("; ", hint))
 		n.guarded(ctx, x, j)
 		return
 	}
+}
+
+// typeHint says which comparison of an expression does not suit the type that
+// devices publish.
+func (n *analysis) typeHint(x *want, e *selector.Expression) string {
+	for _, p := range e.Parts {
+		for _, q := range p.Predicates {
+			if h := n.hint(x, q, n.valuesOf(x, q.Field, true), true); strings.Contains(h, "is of type") {
+				return h
+			}
+		}
+	}
+	return ""
 }
 
 // errorIn finds the first error among the devices of a sort of node.

@@ -9,7 +9,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	resourceapi "k8s.io/api/resource/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
@@ -115,10 +114,6 @@ func (t *Toolset) surveyPending(ctx context.Context, pending []*resourceapi.Reso
 	byShape := map[string][]*resourceapi.ResourceClaim{}
 	var order []string
 	for _, c := range pending {
-		o := metav1.GetControllerOf(c)
-		if o == nil {
-			continue // nobody asks for it yet, or its pod is found by name
-		}
 		key := c.Namespace + c.Spec.String()
 		if byShape[key] == nil {
 			order = append(order, key)
