@@ -68,6 +68,8 @@ type group struct {
 	verdict allocator.Verdict
 
 	api []*resourceapi.ResourceSlice
+	// served is how many requests find enough devices here, taken or not.
+	served int
 }
 
 func (g *group) rep() *corev1.Node { return g.nodes[0] }
@@ -131,7 +133,37 @@ func (a *attempt) split() {
 		byKey[key] = g
 		a.groups = append(a.groups, g)
 	}
-	sort.SliceStable(a.groups, func(i, j int) bool { return len(a.groups[i].nodes) > len(a.groups[j].nodes) })
+	for _, g := range a.groups {
+		g.served = a.served(g)
+	}
+	// Where not every sort can be searched, those that have what is wanted come first.
+	sort.SliceStable(a.groups, func(i, j int) bool {
+		x, y := a.groups[i], a.groups[j]
+		if x.served != y.served {
+			return x.served > y.served
+		}
+		return len(x.nodes) > len(y.nodes)
+	})
+}
+
+// served counts the requests for which a sort of node has enough devices that
+// pass the selectors, free or not.
+func (a *attempt) served(g *group) int {
+	n := 0
+	for _, x := range a.wants {
+		have := int64(0)
+		for _, s := range g.slices {
+			for i := range s.devices {
+				if s.gen == s.pool.generation && s.deviceReaches(&s.devices[i], g.rep()) && x.judge(context.Background(), a.w.fleet, s, &s.devices[i]).matchesIt {
+					have++
+				}
+			}
+		}
+		if have >= max(x.count, 1) {
+			n++
+		}
+	}
+	return n
 }
 
 // onNode fills in what depends on the node itself.
@@ -208,6 +240,7 @@ func (a *attempt) signature(g *group, n *corev1.Node, names map[string]bool) str
 		b = append(b, s.pool.driver...)
 		b = append(b, 0)
 		b = append(b, a.poolState(s)...)
+		b = append(b, 0)
 		b = append(b, a.deviceSigs(s, n, names)...)
 	}
 	return string(b)
@@ -270,7 +303,11 @@ func (a *attempt) deviceSigs(s *slice, n *corev1.Node, names map[string]bool) []
 		// Order decides only which device is taken first, and where an error is met.
 		slices.Sort(sigs)
 	}
-	return []byte(strings.Join(sigs, "\x02"))
+	out := binary.LittleEndian.AppendUint32(nil, uint32(len(sigs)))
+	for _, sig := range sigs {
+		out = append(binary.LittleEndian.AppendUint32(out, uint32(len(sig))), sig...)
+	}
+	return out
 }
 
 func (a *attempt) useSig(b []byte, s *slice, d *device) []byte {

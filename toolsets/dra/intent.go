@@ -11,6 +11,7 @@ import (
 	resourceapi "k8s.io/api/resource/v1"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
 )
 
 // intent is for claims that would fit nowhere even with every device free, whole
@@ -43,6 +44,45 @@ func (n *analysis) intent(ctx context.Context, env []change) {
 		}
 	}
 	n.pairs(ctx, env)
+	if !n.hasFault() {
+		n.lastResort()
+	}
+}
+
+func (n *analysis) hasFault() bool {
+	return slices.ContainsFunc(n.findings, func(f incident.Finding) bool { return f.Role == incident.Fault })
+}
+
+// lastResort names, when no one or two changes suffice, what the table alone
+// shows, with the confidence that deserves.
+func (n *analysis) lastResort() {
+	for _, x := range n.a.wants {
+		t := n.tables[x]
+		if !x.all && t.largest > 0 && t.largest < int(x.count) {
+			n.fault("dra.count_exceeds_node", n.subject(x.claim), 0.7, map[string]string{"count": itoa(x.count), "largest": itoa(t.largest), "request": x.name, "matching": itoa(t.totals.AfterSelectors)},
+				"request %s wants %d devices on one node; no node has more than %d that pass its selectors", x.name, x.count, t.largest)
+		}
+	}
+	if n.hasFault() {
+		return
+	}
+	for _, c := range n.a.claims {
+		for i, k := range c.Spec.Devices.Constraints {
+			attribute := constraintAttribute(k)
+			reason := n.whyApart(c, k, nil)
+			n.fault("dra.constraint_unsatisfiable", n.subject(c), 0.6, map[string]string{"attribute": attribute, "reason": reason, "constraint": strconv.Itoa(i)},
+				"constraint %d on %s cannot be met together with the rest of the claim: %s", i, attribute, reason)
+		}
+	}
+	if n.hasFault() || len(n.a.wants) == 0 {
+		return
+	}
+	var parts []string
+	for _, x := range n.a.wants {
+		parts = append(parts, fmt.Sprintf("%s: %d devices pass, %d on one node", x.name, n.tables[x].totals.AfterSelectors, n.tables[x].largest))
+	}
+	n.fault("dra.requests_scattered", n.subject(n.a.wants[0].claim), 0.6, map[string]string{"requests": strings.Join(parts, "; ")},
+		"no node can serve the requests together: %s", strings.Join(parts, "; "))
 }
 
 // nothingSelected handles requests for which no device of the cluster passes the

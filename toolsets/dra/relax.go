@@ -77,12 +77,15 @@ func completePools() change {
 // names and counter sets that occur twice, and consumption of counters that no
 // set of the pool has.
 func dedupe(in []*resourceapi.ResourceSlice) []*resourceapi.ResourceSlice {
-	type key struct{ driver, pool, name string }
+	type key struct {
+		driver, pool, name string
+		generation         int64
+	}
 	devices, sets := map[key]bool{}, map[key]resourceapi.CounterSet{}
 	for _, s := range in {
 		var keep []resourceapi.CounterSet
 		for _, c := range s.Spec.SharedCounters {
-			k := key{s.Spec.Driver, s.Spec.Pool.Name, c.Name}
+			k := key{s.Spec.Driver, s.Spec.Pool.Name, c.Name, s.Spec.Pool.Generation}
 			if _, twice := sets[k]; !twice {
 				sets[k] = c
 				keep = append(keep, c)
@@ -93,13 +96,13 @@ func dedupe(in []*resourceapi.ResourceSlice) []*resourceapi.ResourceSlice {
 	for _, s := range in {
 		var keep []resourceapi.Device
 		for _, d := range s.Spec.Devices {
-			k := key{s.Spec.Driver, s.Spec.Pool.Name, d.Name}
+			k := key{s.Spec.Driver, s.Spec.Pool.Name, d.Name, s.Spec.Pool.Generation}
 			if devices[k] {
 				continue
 			}
 			devices[k] = true
 			known := slices.DeleteFunc(slices.Clone(d.ConsumesCounters), func(c resourceapi.DeviceCounterConsumption) bool {
-				set, ok := sets[key{s.Spec.Driver, s.Spec.Pool.Name, c.CounterSet}]
+				set, ok := sets[key{s.Spec.Driver, s.Spec.Pool.Name, c.CounterSet, s.Spec.Pool.Generation}]
 				for name := range c.Counters {
 					_, has := set.Counters[name]
 					ok = ok && has
