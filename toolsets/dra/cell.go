@@ -60,3 +60,15 @@ func (c *cell[T]) get(ctx context.Context, load func(context.Context) (T, error)
 		return zero, ctx.Err()
 	}
 }
+
+// peek gives the value if it is there and fresh, without loading it.
+func (c *cell[T]) peek() (T, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f := c.last
+	if f == nil || !f.over || f.err != nil || c.now().Sub(f.at) >= c.ttl || c.now().Before(f.at) {
+		var zero T
+		return zero, false
+	}
+	return f.val, true
+}

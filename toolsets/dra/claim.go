@@ -166,10 +166,10 @@ func (t *Toolset) consumers(ctx context.Context, c *resourceapi.ResourceClaim, o
 }
 
 // claimDevices judges what the claim holds: is it still published, tainted, held
-// twice? Slices are read only when a full picture may be had.
+// twice?
 func (t *Toolset) claimDevices(ctx context.Context, c *resourceapi.ResourceClaim, out *ClaimLife, live bool, fs *[]incident.Finding) {
 	ref := t.claimRef(c.Namespace, c.Name)
-	w, err := t.read.load(ctx)
+	w, err := t.read.around(ctx, c)
 	if err != nil {
 		out.Notes = append(out.Notes, "devices are not judged: "+tool.UserText(err))
 	}

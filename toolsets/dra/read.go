@@ -395,6 +395,48 @@ func (r *reader) load(ctx context.Context) (*world, error) {
 	})
 }
 
+// around reads only what concerns the devices of one claim: the slices of their
+// pools (by field selector), the claims and the taint rules. A picture of the
+// whole cluster that is fresh is used instead.
+func (r *reader) around(ctx context.Context, c *resourceapi.ResourceClaim) (*world, error) {
+	if w, ok := r.world.peek(); ok {
+		return w, nil
+	}
+	api, err := r.api(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w := &world{api: api, fleet: newFleet(), classes: allocator.Classes{}, byName: map[string]*corev1.Node{}}
+	done := map[poolID]bool{}
+	for _, d := range devicesOf(c) {
+		id := poolID{d.driver, d.pool}
+		if done[id] {
+			continue
+		}
+		done[id] = true
+		sel := fields.Set{resourceapi.ResourceSliceSelectorDriver: d.driver, resourceapi.ResourceSliceSelectorPoolName: d.pool}.AsSelector().String()
+		err := pages(ctx, metav1.ListOptions{Limit: slicePage, FieldSelector: sel}, r.dra.ResourceSlices().List, func(l *resourceapi.ResourceSliceList) {
+			for i := range l.Items {
+				if s := &l.Items[i]; s.Spec.Driver == d.driver && s.Spec.Pool.Name == d.pool {
+					w.fleet.add(s)
+				}
+			}
+		})
+		if err != nil {
+			return nil, failure(err, "list", "resourceslices.resource.k8s.io", "", "")
+		}
+	}
+	w.fleet.seal()
+	if w.claims, err = r.listClaims(ctx); err != nil && tool.KindOf(err) != tool.Forbidden {
+		return nil, err
+	}
+	if w.rules, err = r.listRules(ctx); err != nil && tool.KindOf(err) != tool.Forbidden {
+		return nil, err
+	}
+	w.finish()
+	return w, nil
+}
+
 func inParallel(fs []func()) {
 	done := make(chan struct{}, len(fs))
 	for _, f := range fs {
