@@ -44,6 +44,17 @@ func (t *Toolset) Checks() []tool.Check {
 			Follow: []string{graph.OfferedBy},
 		},
 		{
+			Name: "devices of the node", Tool: "dra_overview", Applies: kind("Node"),
+			Args:   func(r incident.Ref) any { return OverviewIn{Node: r.Name} },
+			Follow: []string{graph.OfferedBy, graph.Publishes},
+		},
+		{
+			Name: "Kueue admission", Tool: "dra_kueue",
+			Applies: func(r incident.Ref) bool { return kind("Job")(r) || kind("JobSet")(r) || kind("Workload")(r) },
+			Args:    func(r incident.Ref) any { return KueueIn{Namespace: r.Namespace, Kind: r.Kind, Name: r.Name} },
+			Follow:  []string{graph.GatedBy},
+		},
+		{
 			Name: "claims in trouble", Tool: "dra_survey", Applies: kind("Namespace"), Survey: true,
 			Args: func(r incident.Ref) any { return SurveyIn{Namespace: r.Name} },
 		},

@@ -340,7 +340,7 @@ func (n *analysis) leaks(ctx context.Context) bool {
 		if len(set) == 0 {
 			return false
 		}
-		f := n.a.where(ctx, n.a.release(func(c *resourceapi.ResourceClaim) bool { return set[c.Namespace+"/"+c.Name] != "" }))
+		f := n.a.freed(func(c *resourceapi.ResourceClaim) bool { return set[c.Namespace+"/"+c.Name] != "" }).where(ctx)
 		n.counterfactual("release claims that nobody uses", f)
 		if !f.ok() {
 			return false

@@ -111,7 +111,7 @@ func (t *Toolset) explainSubject(ctx context.Context, in ExplainIn, s *subject) 
 		}
 		findings, edges = append(findings, f...), append(edges, e...)
 	}
-	findings = append(findings, t.symptoms(s, &out)...)
+	findings = append(findings, t.symptoms(s, &out, findings)...)
 	if s.pod != nil && len(s.pod.Spec.SchedulingGates) > 0 {
 		out.Notes = append(out.Notes, "the pod is scheduling-gated: an unallocated claim is normal until the gates are gone")
 		findings = demote(findings)
@@ -162,9 +162,13 @@ func (t *Toolset) tryNodes(ctx context.Context, s *subject, out *Explanation) ([
 	return n.findings, n.edges, nil
 }
 
-// symptoms marks the claims that wait, once something stands in their way.
-func (t *Toolset) symptoms(s *subject, out *Explanation) []incident.Finding {
+// symptoms marks the claims that wait, once something about them stands in the
+// way. What is wrong with the pod itself is no trouble of its claims.
+func (t *Toolset) symptoms(s *subject, out *Explanation, found []incident.Finding) []incident.Finding {
 	if out.Verdict != "does_not_fit" && out.Verdict != "aborts" && out.Verdict != "blocked" {
+		return nil
+	}
+	if len(found) > 0 && !slices.ContainsFunc(found, func(f incident.Finding) bool { return f.Role == incident.Fault && f.Subject.Kind != "Pod" }) {
 		return nil
 	}
 	var fs []incident.Finding

@@ -8,8 +8,10 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	resourceapi "k8s.io/api/resource/v1"
 
+	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
@@ -81,9 +83,16 @@ func (t *Toolset) overviewTool() (tool.Tool, error) {
 }
 
 func (t *Toolset) overview(ctx context.Context, in OverviewIn) (tool.Output[Overview], error) {
-	w, err := t.read.load(ctx)
+	read := t.read.load
+	if in.Node != "" {
+		read = func(ctx context.Context) (*world, error) { return t.read.at(ctx, in.Node) }
+	}
+	w, err := read(ctx)
 	if err != nil {
 		return tool.Output[Overview]{}, err
+	}
+	if in.Node != "" && w.byName[in.Node] == nil {
+		return tool.Output[Overview]{}, tool.Errorf(tool.NotFound, "node %s does not exist", in.Node)
 	}
 	out := Overview{Drivers: []DriverSum{}, Classes: []ClassSum{}, Nodes: []NodeSum{}, Pools: []PoolView{}, Holders: []HolderSum{}, Rules: []string{},
 		Claims: len(w.claims), Version: w.api.version, Features: w.assume.String(), Limits: append([]incident.Gap{}, w.limits...)}
@@ -114,7 +123,41 @@ func (t *Toolset) overview(ctx context.Context, in OverviewIn) (tool.Output[Over
 	}
 	slices.SortStableFunc(out.Holders, func(a, b HolderSum) int { return cmp.Compare(b.Devices, a.Devices) })
 	out.Holders = out.Holders[:min(len(out.Holders), 15)]
-	return tool.Output[Overview]{Data: out, Text: overviewText(&out)}, nil
+	var fs []incident.Finding
+	var es []incident.Edge
+	text := overviewText(&out)
+	if in.Node != "" {
+		fs, es = t.nodeFaults(w, w.byName[in.Node])
+		for _, f := range fs {
+			text += fmt.Sprintf("\nfinding %s: %s", f.Subject, f.Message)
+		}
+	}
+	return tool.Output[Overview]{Data: out, Text: text, Findings: fs, Edges: es}, nil
+}
+
+// nodeFaults judges what one node offers: sold twice, or in a pool in disorder.
+func (t *Toolset) nodeFaults(w *world, n *corev1.Node) ([]incident.Finding, []incident.Edge) {
+	only := *w
+	only.nodes = []*corev1.Node{n}
+	fs := t.soldTwice(&only)
+	var es []incident.Edge
+	seen := map[*pool]bool{}
+	for _, s := range w.fleet.onNode[n.Name] {
+		p := s.pool
+		if seen[p] || p.complete() && p.invalid == "" || slices.ContainsFunc(p.slices, func(s *slice) bool { return t.settling(s.created) }) {
+			continue
+		}
+		seen[p] = true
+		ref := t.poolRef(p.driver, p.poolID.name)
+		es = append(es, incident.Edge{From: t.nodeRef(n.Name), Relation: graph.OfferedBy, To: ref})
+		if p.local && !p.complete() {
+			fs = append(fs, finding("dra.pool_incomplete", ref, 0.6, map[string]string{"driver": p.driver, "pool": p.poolID.name, "have": itoa(len(p.slices)), "want": itoa(p.want)},
+				"pool %s of driver %s has %d of %d slices", p.poolID.name, p.driver, len(p.slices), p.want))
+		} else if p.invalid != "" {
+			fs = append(fs, finding("dra.pool_invalid", ref, 0.6, map[string]string{"driver": p.driver, "pool": p.poolID.name, "message": p.invalid}, "pool %s of driver %s is refused as a whole: %s", p.poolID.name, p.driver, p.invalid))
+		}
+	}
+	return fs, es
 }
 
 func (t *Toolset) countDrivers(w *world, in OverviewIn, out *Overview) {

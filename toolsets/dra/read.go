@@ -437,6 +437,54 @@ func (r *reader) around(ctx context.Context, c *resourceapi.ResourceClaim) (*wor
 	return w, nil
 }
 
+// at reads only what concerns one node: its own slices (by field selector), and,
+// when there are any, the classes, claims and taint rules.
+func (r *reader) at(ctx context.Context, node string) (*world, error) {
+	if w, ok := r.world.peek(); ok {
+		return w, nil
+	}
+	api, err := r.api(ctx)
+	if err != nil {
+		return nil, err
+	}
+	n, err := r.client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
+	if err != nil {
+		return nil, failure(err, "get", "nodes", "", node)
+	}
+	w := &world{api: api, fleet: newFleet(), classes: allocator.Classes{}, nodes: []*corev1.Node{n}, byName: map[string]*corev1.Node{node: n}}
+	sel := fields.Set{resourceapi.ResourceSliceSelectorNodeName: node}.AsSelector().String()
+	err = pages(ctx, metav1.ListOptions{Limit: slicePage, FieldSelector: sel}, r.dra.ResourceSlices().List, func(l *resourceapi.ResourceSliceList) {
+		for i := range l.Items {
+			if s := &l.Items[i]; s.Spec.NodeName != nil && *s.Spec.NodeName == node {
+				w.fleet.add(s)
+			}
+		}
+	})
+	if err != nil {
+		return nil, failure(err, "list", "resourceslices.resource.k8s.io", "", "")
+	}
+	w.fleet.seal()
+	if len(w.fleet.slices) > 0 {
+		var classErr, claimsErr, rulesErr error
+		inParallel([]func(){
+			func() { w.classes, classErr = r.listClasses(ctx) },
+			func() { w.claims, claimsErr = r.listClaims(ctx) },
+			func() { w.rules, rulesErr = r.listRules(ctx) },
+		})
+		for _, err := range []error{classErr, claimsErr, rulesErr} {
+			if err == nil {
+				continue
+			}
+			if tool.KindOf(err) != tool.Forbidden {
+				return nil, err
+			}
+			w.limits = append(w.limits, gap(apiGroup, err))
+		}
+	}
+	w.finish()
+	return w, nil
+}
+
 func inParallel(fs []func()) {
 	done := make(chan struct{}, len(fs))
 	for _, f := range fs {

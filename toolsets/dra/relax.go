@@ -2,6 +2,7 @@ package dra
 
 import (
 	"context"
+	"maps"
 	"slices"
 
 	resourceapi "k8s.io/api/resource/v1"
@@ -38,12 +39,21 @@ func ignoreUse() change {
 	return func(t *trial) { t.state = allocator.EmptyState() }
 }
 
-// release frees the devices of some claims.
-func (a *attempt) release(gone func(*resourceapi.ResourceClaim) bool) change {
-	s := allocator.StateOf(a.w.claims, a.w.assume.Features, func(c *resourceapi.ResourceClaim) bool {
-		return a.without[c.UID] && c.UID != "" || gone(c)
-	})
-	return func(t *trial) { t.state = s }
+// freed is the same question with the devices of some claims free. Which nodes
+// are alike depends on it, so they are grouped again.
+func (a *attempt) freed(gone func(*resourceapi.ResourceClaim) bool) *attempt {
+	b := *a
+	b.without = maps.Clone(a.without)
+	b.refused = map[string]string{}
+	b.groups = nil
+	for _, c := range a.w.claims {
+		if c.Status.Allocation != nil && gone(c) {
+			b.without[c.UID] = true
+		}
+	}
+	b.state = allocator.StateOf(a.w.claims, a.w.assume.Features, func(c *resourceapi.ResourceClaim) bool { return b.without[c.UID] })
+	b.split()
+	return &b
 }
 
 // completePools makes the pools as complete as what is published, and free of contradictions.

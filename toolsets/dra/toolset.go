@@ -77,7 +77,7 @@ func New(c Config) (*Toolset, error) {
 	t := &Toolset{cluster: c.Cluster, now: c.Now, read: newReader(c), status: newCell[tool.Status](c.Now, c.TTL)}
 	for _, mk := range []func() (tool.Tool, error){
 		t.explainTool, t.whatIfTool, t.claimTool, t.driverTool, t.overviewTool,
-		t.devicesTool, t.extendedTool, t.topologyTool, t.lintTool, t.surveyTool,
+		t.devicesTool, t.extendedTool, t.topologyTool, t.lintTool, t.surveyTool, t.kueueTool,
 	} {
 		one, err := mk()
 		if err != nil {

@@ -75,7 +75,8 @@ func (t *Toolset) whatIf(ctx context.Context, in WhatIfIn) (tool.Output[WhatIf],
 		only.nodes = only.nodes[slices.Index(only.nodes, n):][:1]
 		a.w = &only
 	}
-	changes, words, x, err := t.changesOf(in, a)
+	var gone func(*resourceapi.ResourceClaim) bool
+	changes, words, x, err := t.changesOf(in, a, &gone)
 	if err != nil {
 		return none, err
 	}
@@ -84,8 +85,11 @@ func (t *Toolset) whatIf(ctx context.Context, in WhatIfIn) (tool.Output[WhatIf],
 		return none, err
 	}
 	out := WhatIf{Changes: words, Nodes: []string{}, Allocation: []string{}, Features: w.assume.String()}
+	out.Before = t.newAnalysis(a, &Explanation{}).base(true)
+	if gone != nil {
+		a = a.freed(gone)
+	}
 	an := t.newAnalysis(a, &Explanation{})
-	out.Before = an.base(true)
 	f := a.where(ctx, changes...)
 	out.After, out.Refused = f.nodes, f.refused
 	for _, g := range f.groups {
@@ -163,7 +167,7 @@ func pick(in WhatIfIn, a *attempt) (*want, error) {
 }
 
 // changesOf turns the input into changes and their description.
-func (t *Toolset) changesOf(in WhatIfIn, a *attempt) (changes []change, words []string, x *want, err error) {
+func (t *Toolset) changesOf(in WhatIfIn, a *attempt, gone *func(*resourceapi.ResourceClaim) bool) (changes []change, words []string, x *want, err error) {
 	add := func(c change, format string, args ...any) {
 		changes, words = append(changes, c), append(words, fmt.Sprintf(format, args...))
 	}
@@ -222,7 +226,8 @@ func (t *Toolset) changesOf(in WhatIfIn, a *attempt) (changes []change, words []
 		if !slices.ContainsFunc(a.w.claims, uses) {
 			return nil, nil, nil, tool.Errorf(tool.NotFound, "no claim is held by pod %s/%s alone", ns, pod)
 		}
-		add(a.release(uses), "pod %s/%s gone", ns, pod)
+		*gone = uses
+		words = append(words, fmt.Sprintf("pod %s/%s gone", ns, pod))
 	}
 	if in.Node != "" {
 		words = append(words, "only node "+in.Node)
