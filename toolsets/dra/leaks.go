@@ -1,0 +1,148 @@
+package dra
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
+
+	"github.com/gumshoe-ai/gumshoe/agent/graph"
+)
+
+// leakAge is how long an allocated claim may be without a consumer before it
+// counts as leaked: the scheduler reserves in the same step as it allocates, the
+// controller frees a claim within seconds.
+const leakAge = 2 * time.Minute
+
+// leaked says why a claim holds devices that nobody uses; empty when somebody does.
+func (n *analysis) leaked(ctx context.Context, c *resourceapi.ResourceClaim) string {
+	return n.t.leaked(ctx, c)
+}
+
+func (t *Toolset) leaked(ctx context.Context, c *resourceapi.ResourceClaim) string {
+	if c.Status.Allocation == nil || c.DeletionTimestamp != nil {
+		return ""
+	}
+	since := c.CreationTimestamp.Time
+	if ts := c.Status.Allocation.AllocationTimestamp; ts != nil {
+		since = ts.Time
+	}
+	if t.now().Sub(since) < leakAge {
+		return ""
+	}
+	if len(c.Status.ReservedFor) == 0 {
+		return "it is reserved for nobody"
+	}
+	for _, r := range c.Status.ReservedFor {
+		if r.Resource != "pods" || r.APIGroup != "" {
+			return ""
+		}
+		p, err := t.read.pod(ctx, c.Namespace, r.Name)
+		switch {
+		case isNotFound(err):
+			continue
+		case err != nil:
+			return ""
+		case p.UID != r.UID && r.UID != "":
+			continue
+		case p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed:
+			continue
+		}
+		return ""
+	}
+	return "every pod it is reserved for is gone or finished"
+}
+
+// maxLeakChecks bounds how many holders are looked at one by one.
+const maxLeakChecks = 40
+
+// leaks reports claims that hold wanted devices for nobody, when giving them
+// back makes the claims fit (F33, F34).
+func (n *analysis) leaks(ctx context.Context) bool {
+	gone := map[string]string{}
+	foreign := map[string]string{}
+	byName := map[string]*resourceapi.ResourceClaim{}
+	looked := 0
+	for _, h := range n.holders() {
+		byName[h.Namespace+"/"+h.Name] = h
+		if looked++; looked > maxLeakChecks {
+			break
+		}
+		if why := n.leaked(ctx, h); why != "" {
+			gone[h.Namespace+"/"+h.Name] = why
+		} else if who := foreignConsumer(h); who != "" {
+			foreign[h.Namespace+"/"+h.Name] = who
+		}
+	}
+	blame := func(set map[string]string, code string) bool {
+		if len(set) == 0 {
+			return false
+		}
+		f := n.a.freed(func(c *resourceapi.ResourceClaim) bool { return set[c.Namespace+"/"+c.Name] != "" }).where(ctx)
+		n.counterfactual("release claims that nobody uses", f)
+		if !f.ok() {
+			return false
+		}
+		for _, name := range slices.Sorted(maps.Keys(set)) {
+			c := byName[name]
+			ref := n.t.claimRef(c.Namespace, c.Name)
+			held := devicesOf(c)
+			for _, x := range n.a.wants {
+				n.edge(n.subject(x.claim), graph.HeldBy, ref)
+			}
+			params := map[string]string{"devices": itoa(len(held)), "consumer": set[name], "device": held[0].String()}
+			if code == "dra.claim_leaked" {
+				n.fault(code, ref, 0.92, params, "claim %s holds %s and nobody uses it: %s", name, plural(len(held), "device"), set[name])
+			} else {
+				n.fault(code, ref, 0.85, params, "claim %s holds %s for %s, which is not a pod and is never cleaned up by the controller", name, plural(len(held), "device"), set[name])
+			}
+		}
+		n.out.WouldFit = append(n.out.WouldFit, WouldFit{Change: "claim " + slices.Sorted(maps.Keys(set))[0] + " deleted", Nodes: f.nodes, Node: f.example, Advice: true})
+		return true
+	}
+	return blame(gone, "dra.claim_leaked") || blame(foreign, "dra.reserved_for_foreign")
+}
+
+// foreignConsumer names a consumer that is neither a pod nor a PodGroup.
+func foreignConsumer(c *resourceapi.ResourceClaim) string {
+	if c.Status.Allocation == nil {
+		return ""
+	}
+	for _, r := range c.Status.ReservedFor {
+		if (r.Resource != "pods" || r.APIGroup != "") && r.Resource != "podgroups" {
+			who := r.Resource
+			if r.APIGroup != "" {
+				who += "." + r.APIGroup
+			}
+			return who + " " + r.Name
+		}
+	}
+	return ""
+}
+
+// holders lists the claims that hold devices some request would take, those
+// with most devices first.
+func (n *analysis) holders() []*resourceapi.ResourceClaim {
+	count := map[string]int{}
+	for _, x := range n.a.wants {
+		for k, c := range n.tables[x].holders {
+			count[k] += c
+		}
+	}
+	var out []*resourceapi.ResourceClaim
+	for _, c := range n.a.w.claims {
+		if count[c.Namespace+"/"+c.Name] > 0 {
+			out = append(out, c)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b *resourceapi.ResourceClaim) int {
+		// Claims without consumers first: they are the ones worth a look.
+		return cmp.Or(cmp.Compare(min(len(a.Status.ReservedFor), 1), min(len(b.Status.ReservedFor), 1)),
+			cmp.Compare(count[b.Namespace+"/"+b.Name], count[a.Namespace+"/"+a.Name]))
+	})
+	return out
+}
