@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -11,6 +12,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
+	"github.com/gumshoe-ai/gumshoe/evals/bundle"
+	"github.com/gumshoe-ai/gumshoe/evals/bundle/apiserver"
 )
 
 // source is where the facts come from: a live cluster or a bundle.
@@ -21,6 +24,8 @@ type source struct {
 	namespace string
 	now       func() time.Time
 	close     func() error
+	// protobuf says that the server speaks it.
+	protobuf bool
 }
 
 // liveSource finds the cluster the way kubectl does; in a pod without a
@@ -58,7 +63,7 @@ func liveSource(c KubernetesConfig) (*source, error) {
 	cfg.QPS, cfg.Burst = c.QPS, c.Burst
 	cfg.Timeout = time.Duration(c.RequestTimeout)
 	cfg.UserAgent = "gumshoe"
-	return &source{rest: cfg, cluster: first(name, "in-cluster"), namespace: ns, now: time.Now, close: func() error { return nil }}, nil
+	return &source{rest: cfg, cluster: first(name, "in-cluster"), namespace: ns, now: time.Now, close: func() error { return nil }, protobuf: true}, nil
 }
 
 // openSource picks the source that the configuration names.
@@ -76,4 +81,32 @@ func first(s ...string) string {
 		}
 	}
 	return ""
+}
+
+// bundleSource opens a recorded cluster from a directory or archive.
+func bundleSource(ctx context.Context, name string) (*source, error) {
+	b, closer, err := bundle.OpenPath(name, bundle.DefaultLimits())
+	if err != nil {
+		return nil, &tool.Error{Kind: tool.Unreachable, User: err.Error(), Err: err}
+	}
+	return recorded(ctx, b, closer)
+}
+
+// bundleFS opens a recorded cluster that is at hand as a file system.
+func bundleFS(ctx context.Context, fsys fs.FS) (*source, error) {
+	b, err := bundle.Open(fsys, bundle.DefaultLimits())
+	if err != nil {
+		return nil, &tool.Error{Kind: tool.Unreachable, User: err.Error(), Err: err}
+	}
+	return recorded(ctx, b, func() error { return nil })
+}
+
+// recorded puts a bundle behind the Kubernetes API, in process; the bundle's
+// capture time is the clock.
+func recorded(_ context.Context, b *bundle.Bundle, closer func() error) (*source, error) {
+	srv, err := apiserver.New(b)
+	if err != nil {
+		return nil, errors.Join(&tool.Error{Kind: tool.Unreachable, User: "bundle: " + err.Error(), Err: err}, closer())
+	}
+	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer}, nil
 }

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/metadata"
 
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
+	"github.com/gumshoe-ai/gumshoe/toolsets/kube/judge"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
 )
 
@@ -84,7 +85,12 @@ func New(c Config) (*Toolset, error) {
 		}
 		t.tools = append(t.tools, one)
 	}
-	t.checks = objectChecks()
+	judging, err := judge.Tools(src, c.Cluster, src.Now)
+	if err != nil {
+		return nil, fmt.Errorf("kube: %w", err)
+	}
+	t.tools = append(t.tools, judging...)
+	t.checks = append(judge.Checks(), objectChecks()...)
 	return t, nil
 }
 

@@ -1,0 +1,230 @@
+// Package app builds everything from one Config and is the only wiring: no
+// other package knows which toolsets, model adapters and stores there are.
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/metadata"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+
+	"github.com/gumshoe-ai/gumshoe/agent/event"
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/investigate"
+	"github.com/gumshoe-ai/gumshoe/agent/redact"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
+	"github.com/gumshoe-ai/gumshoe/agent/triage"
+	"github.com/gumshoe-ai/gumshoe/runbooks"
+	"github.com/gumshoe-ai/gumshoe/toolsets/dra"
+	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
+)
+
+// version is set at link time; a plain `go build` knows its module's version.
+var version = "" //nolint:gochecknoglobals // the linker writes it
+
+// Version names this build.
+func Version() string {
+	if version != "" {
+		return "gumshoe " + version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return "gumshoe " + info.Main.Version
+	}
+	return "gumshoe devel"
+}
+
+// App is gumshoe, wired to one source of facts.
+type App struct {
+	cfg      Config
+	src      *source
+	toolsets []tool.Toolset
+	library  *runbooks.Library
+	redactor *redact.Redactor
+	detector *redact.Detector
+	closers  []func() error
+}
+
+// New wires an App to the cluster or bundle that the configuration names. It
+// asks the source nothing yet.
+func New(ctx context.Context, cfg Config) (*App, error) {
+	src, err := openSource(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return assemble(cfg, src)
+}
+
+// NewFromBundle wires an App to a bundle that is at hand as a file system.
+func NewFromBundle(ctx context.Context, cfg Config, fsys fs.FS) (*App, error) {
+	src, err := bundleFS(ctx, fsys)
+	if err != nil {
+		return nil, err
+	}
+	return assemble(cfg, src)
+}
+
+func assemble(cfg Config, src *source) (*App, error) {
+	a := &App{cfg: cfg, src: src, redactor: redact.New(), detector: redact.NewDetector(), closers: []func() error{src.close}}
+	// client-go logs through klog: nothing of it may reach a terminal by itself.
+	klog.SetLogger(logr.FromSlogHandler(slog.DiscardHandler))
+	for _, secret := range []string{cfg.Model.apiKey, src.rest.BearerToken, src.rest.Password} {
+		a.redactor.AddKnown(secret, "credential")
+	}
+	lib, err := Library(cfg)
+	if err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	a.library = lib
+	if a.toolsets, err = toolsets(src); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, nil
+}
+
+// Close releases what New took. It may be called after a half-done New.
+func (a *App) Close() error {
+	var errs []error
+	for i := len(a.closers) - 1; i >= 0; i-- {
+		errs = append(errs, a.closers[i]())
+	}
+	a.closers = nil
+	return errors.Join(errs...)
+}
+
+// toolsets builds the toolsets that ship, for one source.
+func toolsets(src *source) ([]tool.Toolset, error) {
+	typed := rest.CopyConfig(src.rest)
+	if src.protobuf {
+		typed.AcceptContentTypes = "application/vnd.kubernetes.protobuf,application/json"
+		typed.ContentType = "application/vnd.kubernetes.protobuf"
+	}
+	client, err := kubernetes.NewForConfig(typed)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes client: %w", err)
+	}
+	meta, err := metadata.NewForConfig(typed)
+	if err != nil {
+		return nil, fmt.Errorf("metadata client: %w", err)
+	}
+	dyn, err := dynamic.NewForConfig(src.rest)
+	if err != nil {
+		return nil, fmt.Errorf("dynamic client: %w", err)
+	}
+	disc, err := discovery.NewDiscoveryClientForConfig(src.rest)
+	if err != nil {
+		return nil, fmt.Errorf("discovery client: %w", err)
+	}
+	k, err := kube.New(kube.Config{Client: client, Dynamic: dyn, Discovery: disc, Metadata: meta, Cluster: src.cluster, Namespace: src.namespace, Now: src.now})
+	if err != nil {
+		return nil, err
+	}
+	d, err := dra.New(dra.Config{Client: client, Dynamic: dyn, Discovery: disc, Cluster: src.cluster, Now: src.now})
+	if err != nil {
+		return nil, err
+	}
+	return []tool.Toolset{k, d}, nil
+}
+
+// Investigate answers one question. The report is complete also when the error
+// is not nil.
+func (a *App) Investigate(ctx context.Context, q incident.Question, sink event.Sink) (incident.Report, error) {
+	model, closer, err := openModel(a.cfg.Model, a.redactor.String, sink)
+	if err != nil {
+		return incident.Report{}, err
+	}
+	defer closer()
+	actions, err := actions()
+	if err != nil {
+		return incident.Report{}, err
+	}
+	inv, err := investigate.New(investigate.Config{
+		Cluster: a.src.cluster, Toolsets: a.toolsets, Model: model, Actions: actions,
+		Triager: triage.New(triage.Config{Cluster: a.src.cluster, Toolsets: a.toolsets, Library: a.library}),
+		Budget:  investigate.Budget{Steps: a.cfg.Budget.Steps, Tokens: a.cfg.Budget.Tokens, Cost: a.cfg.Budget.Cost, WallClock: time.Duration(a.cfg.Budget.Timeout)},
+		Now:     a.src.now, Redactor: a.redactor, Suspicious: a.detector.Marks,
+	})
+	if err != nil {
+		return incident.Report{}, err
+	}
+	return inv.Run(ctx, q, sink)
+}
+
+// ToolAnswer is what one tool said.
+type ToolAnswer struct {
+	Evidence incident.Evidence  `json:"evidence"`
+	Findings []incident.Finding `json:"findings"`
+	Edges    []incident.Edge    `json:"edges"`
+}
+
+// CallTool calls one tool by name through the same ledger that investigations
+// use: the same checks, the same redaction.
+func (a *App) CallTool(ctx context.Context, name string, args json.RawMessage) (ToolAnswer, error) {
+	l, err := investigate.NewLedger(investigate.LedgerConfig{Cluster: a.src.cluster, Now: a.src.now, Redactor: a.redactor, Suspicious: a.detector.Marks})
+	if err != nil {
+		return ToolAnswer{}, err
+	}
+	for _, ts := range a.toolsets {
+		for _, t := range ts.Tools() {
+			if t.Info().Name == name {
+				if st := ts.Status(ctx); st.State != tool.Ready {
+					return ToolAnswer{}, &tool.Error{Kind: stateKind(st.State), User: fmt.Sprintf("%s is not available: %s", name, st.Reason), Fix: st.Fix}
+				}
+				if err := l.Register(t); err != nil {
+					return ToolAnswer{}, err
+				}
+				ev, res := l.Call(ctx, name, args)
+				if ev.Error != "" {
+					return ToolAnswer{}, &tool.Error{Kind: tool.Kind(ev.ErrorKind), User: ev.Error}
+				}
+				return ToolAnswer{Evidence: ev, Findings: orEmpty(res.Findings), Edges: orEmpty(res.Edges)}, nil
+			}
+		}
+	}
+	return ToolAnswer{}, &tool.Error{Kind: tool.Invalid, User: fmt.Sprintf("there is no tool %q", name), Fix: "see gumshoe tools list"}
+}
+
+func stateKind(s tool.State) tool.Kind {
+	if s == tool.Denied {
+		return tool.Forbidden
+	}
+	if s == tool.Absent {
+		return tool.NotServed
+	}
+	return tool.Unreachable
+}
+
+func orEmpty[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
+}
+
+// Library loads the runbooks that ship and those of the configuration, which win.
+func Library(cfg Config) (*runbooks.Library, error) {
+	shipped, err := runbooks.Embedded()
+	if err != nil {
+		return nil, err
+	}
+	dirs := []fs.FS{shipped}
+	for _, d := range cfg.Runbooks {
+		if st, err := os.Stat(d); err != nil || !st.IsDir() {
+			return nil, fmt.Errorf("runbooks: %s is not a directory", d)
+		}
+		dirs = append(dirs, os.DirFS(d))
+	}
+	return runbooks.Load(dirs...)
+}

@@ -1,0 +1,87 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/gumshoe-ai/gumshoe/agent/redact"
+	"github.com/gumshoe-ai/gumshoe/evals/bundle"
+	"github.com/gumshoe-ai/gumshoe/evals/bundle/apiserver"
+)
+
+// CaptureBundle records the configured cluster at out, redacted.
+func CaptureBundle(ctx context.Context, cfg Config, out string, namespaces []string) (*bundle.Summary, error) {
+	src, err := openSource(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = src.close() }()
+	r := redact.New()
+	r.AddKnown(src.rest.BearerToken, "credential")
+	r.AddKnown(src.rest.Password, "credential")
+	return bundle.Capture(ctx, src.rest, out, bundle.CaptureOptions{Namespaces: namespaces, Redactor: r, Cluster: src.cluster, Version: Version(), Now: src.now})
+}
+
+// InspectBundle summarises a bundle.
+func InspectBundle(name string) (bundle.Summary, error) {
+	b, closer, err := bundle.OpenPath(name, bundle.DefaultLimits())
+	if err != nil {
+		return bundle.Summary{}, err
+	}
+	defer func() { _ = closer() }()
+	return bundle.Inspect(b), nil
+}
+
+// ServeBundle puts a bundle behind the Kubernetes API on loopback until ctx
+// ends. ready is told the address once clients can connect; kubeconfig, if not
+// empty, is written before that and removed at the end.
+func ServeBundle(ctx context.Context, name, addr, kubeconfig string, ready func(url string) error) error {
+	b, closer, err := bundle.OpenPath(name, bundle.DefaultLimits())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = closer() }()
+	s, err := apiserver.New(b)
+	if err != nil {
+		return err
+	}
+	url, stop, err := apiserver.Serve(ctx, s, addr)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	defer stop()
+	if kubeconfig != "" {
+		if err := writeKubeconfig(kubeconfig, first(b.Manifest.Cluster, "bundle"), url); err != nil {
+			return err
+		}
+		defer os.Remove(kubeconfig)
+	}
+	if err := ready(url); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// writeKubeconfig writes a kubeconfig of its own; it never touches an existing file.
+func writeKubeconfig(path, cluster, url string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("--kubeconfig-out %s exists already; name a new file", path)
+	}
+	cfg := clientcmdapi.NewConfig()
+	cfg.Clusters[cluster] = &clientcmdapi.Cluster{Server: url}
+	cfg.AuthInfos["bundle-reader"] = &clientcmdapi.AuthInfo{}
+	cfg.Contexts[cluster] = &clientcmdapi.Context{Cluster: cluster, AuthInfo: "bundle-reader"}
+	cfg.CurrentContext = cluster
+	tmp := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s.%d", filepath.Base(path), time.Now().UnixNano()))
+	if err := clientcmd.WriteToFile(*cfg, tmp); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}

@@ -1,0 +1,84 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/gumshoe-ai/gumshoe/agent/event"
+	"github.com/gumshoe-ai/gumshoe/agent/llm"
+	"github.com/gumshoe-ai/gumshoe/agent/redact"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
+)
+
+// Health of one thing that gumshoe needs or can use.
+type Health struct {
+	What string `json:"what"`
+	// State is "ok", "limited", "off" or "broken".
+	State string `json:"state"`
+	Text  string `json:"text"`
+	Fix   string `json:"fix,omitempty"`
+}
+
+// Doctor looks at the configured source, the toolsets, the runbooks and the
+// model, and says what works and what would make the rest work.
+func Doctor(ctx context.Context, cfg Config) []Health {
+	out := []Health{{What: "version", State: "ok", Text: Version()}}
+	if problems, n, err := LintRunbooks(cfg); err != nil {
+		out = append(out, Health{What: "runbooks", State: "broken", Text: err.Error()})
+	} else if len(problems) > 0 {
+		out = append(out, Health{What: "runbooks", State: "broken", Text: fmt.Sprintf("%d problems in %d runbooks", len(problems), n), Fix: "gumshoe runbooks lint"})
+	} else {
+		out = append(out, Health{What: "runbooks", State: "ok", Text: fmt.Sprintf("%d, no problems", n)})
+	}
+	out = append(out, modelHealth(ctx, cfg.Model))
+	a, err := New(ctx, cfg)
+	if err != nil {
+		return append(out, broken("source", err))
+	}
+	defer a.Close()
+	out = append(out, Health{What: "source", State: "ok", Text: a.src.cluster + " at " + a.src.rest.Host})
+	for _, ts := range a.toolsets {
+		st := ts.Status(ctx)
+		h := Health{What: "toolset " + ts.Name(), Text: fmt.Sprintf("%d tools", len(ts.Tools())), Fix: st.Fix, State: map[tool.State]string{tool.Ready: "ok", tool.Absent: "off", tool.Denied: "broken", tool.Broken: "broken"}[st.State]}
+		if st.State != tool.Ready {
+			h.Text = st.Reason
+		}
+		if len(st.Limits) > 0 && st.State == tool.Ready {
+			h.State = "limited"
+		}
+		out = append(out, h)
+		for _, l := range st.Limits {
+			out = append(out, Health{What: "  cannot see " + l.Source, State: "limited", Text: l.Why, Fix: l.Fix})
+		}
+	}
+	return out
+}
+
+func broken(what string, err error) Health {
+	h := Health{What: what, State: "broken", Text: err.Error()}
+	var e *tool.Error
+	if errors.As(err, &e) {
+		h.Text, h.Fix = e.User, e.Fix
+	}
+	return h
+}
+
+// modelHealth asks the model for one word, if there is one.
+func modelHealth(ctx context.Context, c ModelConfig) Health {
+	if c.Name == "" || c.Name == Offline {
+		return Health{What: "model", State: "off", Text: "offline: code answers alone", Fix: "set GUMSHOE_MODEL=PROVIDER/NAME to let a model dig deeper"}
+	}
+	r := redact.New()
+	r.AddKnown(c.apiKey, "credential")
+	m, closer, err := openModel(c, r.String, event.SinkFunc(func(event.Event) {}))
+	if err != nil {
+		return Health{What: "model", State: "broken", Text: err.Error()}
+	}
+	defer closer()
+	turn, err := llm.Collect(ctx, m, llm.Request{Messages: []llm.Message{{Role: llm.User, Text: "Answer with the word ok."}}, MaxTokens: 16}, nil)
+	if err != nil {
+		return Health{What: "model", State: "broken", Text: c.Name + ": " + err.Error()}
+	}
+	return Health{What: "model", State: "ok", Text: fmt.Sprintf("%s answers (%d tokens in, %d out)", c.Name, turn.Input, turn.Output)}
+}

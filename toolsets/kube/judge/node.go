@@ -1,0 +1,126 @@
+package judge
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
+)
+
+// NodeIn names a node.
+type NodeIn struct {
+	Name string `json:"name"`
+}
+
+func (j *judge) nodeTool(ctx context.Context, in NodeIn) (tool.Output[Judged], error) {
+	n, err := j.src.Node(ctx, in.Name)
+	if err != nil {
+		return tool.Output[Judged]{}, err
+	}
+	return j.judgeNode(n).output(), nil
+}
+
+// judgeNode judges the conditions of a node by what they mean and say.
+func (j *judge) judgeNode(n *corev1.Node) *verdict {
+	v := newVerdict(j.ref("", "Node", "", n.Name))
+	v.state = "ready"
+	v.fact("kubelet", n.Status.NodeInfo.KubeletVersion)
+	for _, c := range n.Status.Conditions {
+		bad := harmful(c)
+		if bad {
+			v.line("condition %s is %s since %s: %s %s", c.Type, c.Status, j.ago(c.LastTransitionTime.Time), c.Reason, c.Message)
+		}
+		f := incident.Finding{Role: incident.Fault, Severity: incident.Critical, FirstSeen: c.LastTransitionTime.Time, LastSeen: c.LastHeartbeatTime.Time}
+		switch {
+		case !bad:
+			continue
+		case c.Type == corev1.NodeReady && c.Status == corev1.ConditionUnknown:
+			v.state = "unreachable"
+			f.Code, f.Confidence = "kube.node_unreachable", 0.95
+			f.Message = fmt.Sprintf("the kubelet of node %s stopped reporting %s ago: %s", n.Name, j.ago(c.LastTransitionTime.Time), c.Message)
+			f.Params = params("since", j.ago(c.LastTransitionTime.Time))
+		case c.Type == corev1.NodeReady:
+			v.state = "not ready"
+			f.Code, f.Confidence = "kube.node_not_ready", 0.95
+			f.Message = fmt.Sprintf("node %s is not ready since %s: %s: %s", n.Name, j.ago(c.LastTransitionTime.Time), c.Reason, c.Message)
+			f.Params = params("reason", c.Reason, "message", c.Message, "since", j.ago(c.LastTransitionTime.Time))
+		case c.Type == corev1.NodeNetworkUnavailable:
+			f.Code, f.Confidence = "kube.node_network_unavailable", 0.9
+			f.Message = fmt.Sprintf("the network of node %s is not set up: %s", n.Name, c.Message)
+			f.Params = params("message", c.Message)
+		case strings.HasSuffix(string(c.Type), "Pressure"):
+			f.Code, f.Confidence = "kube.node_pressure", 0.85
+			f.Message = fmt.Sprintf("node %s reports %s: %s", n.Name, c.Type, c.Message)
+			f.Params = params("condition", string(c.Type), "message", c.Message)
+		default:
+			f.Code, f.Confidence, f.Severity = "kube.node_condition", 0.7, incident.Warning
+			f.Message = fmt.Sprintf("node %s reports %s=%s: %s: %s", n.Name, c.Type, c.Status, c.Reason, c.Message)
+			f.Params = params("condition", string(c.Type), "reason", c.Reason, "message", c.Message)
+		}
+		v.find(f)
+	}
+	if n.Spec.Unschedulable {
+		v.line("cordoned")
+		v.context("kube.node_cordoned", fmt.Sprintf("node %s is cordoned", n.Name), nil)
+	}
+	for name, capacity := range n.Status.Capacity {
+		if free := n.Status.Allocatable[name]; strings.Contains(string(name), "/") && free.Cmp(capacity) < 0 && !strings.HasPrefix(string(name), "hugepages") {
+			v.line("allocatable %s of %s, capacity %s: the device plugin holds some back", free.String(), name, capacity.String())
+			v.fault("kube.node_condition", incident.Warning, 0.65, v.subject, fmt.Sprintf("node %s offers %s of its %s %s: the device plugin reports the others unhealthy", n.Name, free.String(), capacity.String(), name),
+				params("condition", string(name), "reason", "DevicesUnhealthy"))
+		}
+	}
+	return v
+}
+
+// harmful judges a condition by its meaning and status. A name that states a
+// good is harm when False, a name that states a problem is harm when True; a
+// name that states neither is never accused.
+func harmful(c corev1.NodeCondition) bool {
+	switch c.Type {
+	case corev1.NodeReady:
+		return c.Status != corev1.ConditionTrue
+	case corev1.NodeMemoryPressure, corev1.NodeDiskPressure, corev1.NodePIDPressure, corev1.NodeNetworkUnavailable:
+		return c.Status == corev1.ConditionTrue
+	}
+	switch polarity(string(c.Type)) {
+	case good:
+		return c.Status == corev1.ConditionFalse
+	case bad:
+		return c.Status == corev1.ConditionTrue
+	}
+	return false
+}
+
+const (
+	neither = iota
+	good
+	bad
+)
+
+// polarity reads the words of a condition's name. Problems are looked for
+// first: "Unhealthy" holds "Healthy".
+func polarity(name string) int {
+	words := regexp.MustCompile(`[A-Z]+[a-z]*|[a-z]+|\d+`).FindAllString(name, -1)
+	joined := " " + strings.ToLower(strings.Join(words, " ")) + " "
+	if strings.Contains(joined, " no ") || strings.Contains(joined, " without ") {
+		return neither
+	}
+	for _, w := range []string{"unhealthy", "not ready", "unready", "unavailable", "unreachable", "problem", "problems", "failed", "failure", "failing", "error", "errors", "deadlock", "readonly", "read only", "corrupt", "corruption", "frequent", "degraded", "lost", "stuck",
+		"pressure", "exhausted", "expired", "hung", "oops", "panic", "faulty", "fault", "dead", "broken", "overheated", "throttled", "missing", "mismatch", "down", "outage", "full", "leak", "terminating", "preempted", "stale", "disconnected"} {
+		if strings.Contains(joined, " "+w+" ") || (strings.HasPrefix(w, "corrupt") && strings.Contains(joined, " corrupt")) {
+			return bad
+		}
+	}
+	for _, w := range []string{"ready", "healthy", "available", "initialized", "ok", "up", "running", "succeeded", "installed", "validated", "synced", "configured", "connected", "established", "operational", "active", "online", "provisioned"} {
+		if strings.HasSuffix(joined, " "+w+" ") {
+			return good
+		}
+	}
+	return neither
+}

@@ -1,0 +1,288 @@
+package judge
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/gumshoe-ai/gumshoe/agent/graph"
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
+	"github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
+)
+
+// PodIn names a pod.
+type PodIn struct {
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
+}
+
+// settle is how long a pod may take for what needs a moment.
+const settle = 30 * time.Second
+
+func (j *judge) podTool(ctx context.Context, in PodIn) (tool.Output[Judged], error) {
+	p, err := j.src.Pod(ctx, in.Namespace, in.Name)
+	if err != nil {
+		return tool.Output[Judged]{}, err
+	}
+	return j.judgePod(ctx, p).output(), nil
+}
+
+// judgePod judges one pod from its status, its events, what it refers to and,
+// when a container crashed, the end of its log.
+func (j *judge) judgePod(ctx context.Context, p *corev1.Pod) *verdict {
+	v := newVerdict(j.pod(p))
+	v.state = podState(p)
+	v.fact("node", p.Spec.NodeName)
+	v.fact("phase", string(p.Status.Phase))
+	if p.Spec.NodeName != "" {
+		v.edge(v.subject, graph.RunsOn, j.ref("", "Node", "", p.Spec.NodeName))
+	}
+	if o, ok := j.owner(p); ok {
+		v.edge(v.subject, graph.Controlled, o)
+		v.fact("owner", o.String())
+	}
+	evs := j.events(ctx, v.subject, string(p.UID))
+	for _, e := range limit(evs, 6) {
+		v.line("event %s (%dx, %s ago): %s", e.Reason, max(e.Count, 1), j.ago(e.Last), e.Message)
+	}
+	if p.Status.Phase == corev1.PodSucceeded {
+		return v
+	}
+	j.podClaims(v, p)
+	switch {
+	case p.DeletionTimestamp != nil:
+		j.terminating(v, p)
+		return v
+	case p.Status.Phase == corev1.PodFailed:
+		j.failed(ctx, v, p)
+		return v
+	case p.Spec.NodeName == "":
+		j.pending(v, p, evs)
+	}
+	j.references(ctx, v, p, evs)
+	j.volumes(ctx, v, p, evs)
+	if p.Spec.NodeName != "" {
+		j.bound(ctx, v, p, evs)
+	}
+	j.devices(v, p)
+	j.dnsPolicy(v, p)
+	return v
+}
+
+// podState is the word kubectl would show.
+func podState(p *corev1.Pod) string {
+	if p.DeletionTimestamp != nil {
+		return "Terminating"
+	}
+	for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+		if w := c.State.Waiting; w != nil && w.Reason != "" && w.Reason != "PodInitializing" {
+			return w.Reason
+		}
+	}
+	s := cmp.Or(p.Status.Reason, string(p.Status.Phase), "Pending")
+	if p.Status.Phase == corev1.PodRunning && !ready(p) {
+		s += ", not ready"
+	}
+	return s
+}
+
+func condition(p *corev1.Pod, t corev1.PodConditionType) *corev1.PodCondition {
+	for i := range p.Status.Conditions {
+		if p.Status.Conditions[i].Type == t {
+			return &p.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+func ready(p *corev1.Pod) bool {
+	c := condition(p, corev1.PodReady)
+	return c != nil && c.Status == corev1.ConditionTrue
+}
+
+// podClaims ties the pod to its ResourceClaims, or to the templates of those
+// that do not exist yet.
+func (j *judge) podClaims(v *verdict, p *corev1.Pod) {
+	for _, c := range p.Spec.ResourceClaims {
+		name := ""
+		if c.ResourceClaimName != nil {
+			name = *c.ResourceClaimName
+		}
+		for _, s := range p.Status.ResourceClaimStatuses {
+			if s.Name == c.Name && s.ResourceClaimName != nil {
+				name = *s.ResourceClaimName
+			}
+		}
+		if name != "" {
+			v.edge(v.subject, graph.Claims, j.ref("resource.k8s.io", "ResourceClaim", p.Namespace, name))
+		}
+		if c.ResourceClaimTemplateName != nil {
+			tmpl := j.ref("resource.k8s.io", "ResourceClaimTemplate", p.Namespace, *c.ResourceClaimTemplateName)
+			if name == "" {
+				v.edge(v.subject, graph.FromTemplate, tmpl)
+			}
+		}
+	}
+	if s := p.Status.ExtendedResourceClaimStatus; s != nil && s.ResourceClaimName != "" {
+		v.edge(v.subject, graph.Claims, j.ref("resource.k8s.io", "ResourceClaim", p.Namespace, s.ResourceClaimName))
+	}
+}
+
+// pending says that a pod waits for a node. A pod that was just made and that
+// no scheduler refused is not in trouble yet.
+func (j *judge) pending(v *verdict, p *corev1.Pod, evs []source.Event) {
+	age := j.now().Sub(p.CreationTimestamp.Time)
+	refused, _ := has(evs, []string{"FailedScheduling"})
+	c := condition(p, corev1.PodScheduled)
+	if age < settle && refused.Reason == "" && (c == nil || c.Reason != "Unschedulable") {
+		v.line("created %s ago; the scheduler has not refused it", j.ago(p.CreationTimestamp.Time))
+		return
+	}
+	msg := refused.Message
+	if msg == "" && c != nil {
+		msg = c.Message
+	}
+	reason := "no event of the scheduler"
+	if c != nil && c.Reason != "" {
+		reason = c.Reason
+	}
+	if msg != "" {
+		v.line("the scheduler says: %s", msg)
+	} else {
+		v.line("the scheduler says nothing about it")
+	}
+	v.symptom("kube.pod_pending", incident.Warning, fmt.Sprintf("Pod %s waits for a node since %s", v.subject.Path(), j.ago(p.CreationTimestamp.Time)), params("reason", reason))
+	if e, ok := has(evs, []string{"FailedResourceClaimCreation"}); ok {
+		v.line("claim controller: %s", e.Message)
+	}
+}
+
+func (j *judge) terminating(v *verdict, p *corev1.Pod) {
+	grace := 30 * time.Second
+	if p.DeletionGracePeriodSeconds != nil {
+		grace = time.Duration(*p.DeletionGracePeriodSeconds) * time.Second
+	}
+	since := p.DeletionTimestamp.Time
+	if j.now().Before(since.Add(grace + time.Minute)) {
+		v.line("terminating, within its grace period")
+		return
+	}
+	v.symptom("kube.pod_terminating", incident.Warning, fmt.Sprintf("Pod %s should be gone since %s", v.subject.Path(), j.ago(since)), params("since", j.ago(since), "finalizers", strings.Join(p.Finalizers, ", ")))
+	if len(p.Finalizers) > 0 {
+		v.fault("kube.finalizer_blocked", incident.Warning, 0.85, v.subject, fmt.Sprintf("Pod %s waits for the finalizers %s", v.subject.Path(), strings.Join(p.Finalizers, ", ")), params("finalizers", strings.Join(p.Finalizers, ", "), "since", j.ago(since)))
+	}
+}
+
+// failed judges a pod that ended: evicted, refused by the kubelet, or crashed.
+func (j *judge) failed(ctx context.Context, v *verdict, p *corev1.Pod) {
+	reason, msg := p.Status.Reason, p.Status.Message
+	switch reason {
+	case "Evicted", "Preempted", "Shutdown", "NodeShutdown", "Terminated", "NodeAffinity":
+		v.history("kube.pod_evicted", fmt.Sprintf("Pod %s was removed: %s %s", v.subject.Path(), reason, msg), endOf(p), params("reason", reason, "node", p.Spec.NodeName))
+		return
+	case "UnexpectedAdmissionError", "OutOfcpu", "OutOfmemory", "OutOfpods", "NodePorts", "TopologyAffinityError", "SysctlForbidden", "AppArmor":
+		v.symptom("kube.pod_failed", incident.Critical, fmt.Sprintf("Pod %s failed: %s", v.subject.Path(), reason), params("reason", reason))
+		v.fault("kube.pod_admission_error", incident.Critical, 0.9, v.subject, fmt.Sprintf("the kubelet of %s refused pod %s: %s: %s", p.Spec.NodeName, v.subject.Path(), reason, msg), params("reason", reason, "message", msg))
+		return
+	}
+	v.symptom("kube.pod_failed", incident.Critical, fmt.Sprintf("Pod %s ended in phase Failed %s", v.subject.Path(), reason), params("reason", reason))
+	for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+		if t := c.State.Terminated; t != nil && t.ExitCode != 0 {
+			j.ended(ctx, v, p, c, t, false)
+		}
+	}
+}
+
+func endOf(p *corev1.Pod) time.Time {
+	for _, c := range p.Status.ContainerStatuses {
+		if t := c.State.Terminated; t != nil {
+			return t.FinishedAt.Time
+		}
+	}
+	return p.CreationTimestamp.Time
+}
+
+// bound judges a pod on its node: start-up, running containers, readiness.
+func (j *judge) bound(ctx context.Context, v *verdict, p *corev1.Pod, evs []source.Event) {
+	node, err := j.src.Node(ctx, p.Spec.NodeName)
+	if missing(err) {
+		v.symptom("kube.pod_not_ready", incident.Warning, fmt.Sprintf("Pod %s is on a node that is gone", v.subject.Path()), nil)
+		v.fault("kube.node_missing", incident.Critical, 0.9, j.ref("", "Node", "", p.Spec.NodeName), fmt.Sprintf("node %s, to which pod %s is bound, does not exist", p.Spec.NodeName, v.subject.Path()), nil)
+		return
+	}
+	j.startup(v, p, evs)
+	sick := j.containers(ctx, v, p, evs)
+	if ready(p) || p.Status.Phase != corev1.PodRunning {
+		return
+	}
+	c := condition(p, corev1.PodReady)
+	since := p.CreationTimestamp.Time
+	if c != nil && !c.LastTransitionTime.IsZero() {
+		since = c.LastTransitionTime.Time
+	}
+	nodeBad := err == nil && nodeReady(node) != corev1.ConditionTrue
+	if !sick && !nodeBad && j.now().Sub(since) < 2*settle {
+		v.line("not ready since %s, still settling", j.ago(since))
+		return
+	}
+	v.symptom("kube.pod_not_ready", incident.Warning, fmt.Sprintf("Pod %s is not ready since %s", v.subject.Path(), j.ago(since)), params("reason", conditionReason(c)))
+}
+
+func conditionReason(c *corev1.PodCondition) string {
+	if c == nil {
+		return ""
+	}
+	return c.Reason
+}
+
+func nodeReady(n *corev1.Node) corev1.ConditionStatus {
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			return c.Status
+		}
+	}
+	return corev1.ConditionUnknown
+}
+
+// devices reports devices that the kubelet says are unhealthy.
+func (j *judge) devices(v *verdict, p *corev1.Pod) {
+	for _, c := range p.Status.ContainerStatuses {
+		for _, s := range c.AllocatedResourcesStatus {
+			for _, r := range s.Resources {
+				if r.Health != corev1.ResourceHealthStatusUnhealthy {
+					continue
+				}
+				parts := strings.SplitN(string(r.ResourceID), "/", 3)
+				dev := j.ref("resource.k8s.io", "Device", "", string(r.ResourceID))
+				if len(parts) == 3 {
+					dev = incident.DeviceRef(j.cluster, parts[0], parts[1], parts[2])
+				}
+				v.edge(v.subject, graph.Uses, dev)
+				v.line("container %s: device %s is unhealthy", c.Name, r.ResourceID)
+				v.fault("dra.device_unhealthy", incident.Critical, 0.85, dev, fmt.Sprintf("device %s of container %s is reported unhealthy", r.ResourceID, c.Name), params("health", string(r.Health)))
+			}
+		}
+	}
+}
+
+// dnsPolicy finds the pod on the host's network that cannot resolve cluster names.
+func (j *judge) dnsPolicy(v *verdict, p *corev1.Pod) {
+	if p.Spec.HostNetwork && p.Spec.DNSPolicy == corev1.DNSClusterFirst && slices.ContainsFunc(v.findings, func(f incident.Finding) bool {
+		return f.Role == incident.Fault && containsAny(f.Message, "no such host", "name resolution", "could not resolve", "lookup ")
+	}) {
+		v.fault("kube.dns_policy_wrong", incident.Critical, 0.9, v.subject, fmt.Sprintf("pod %s uses the host's network with dnsPolicy ClusterFirst, so it resolves with the node's DNS and not the cluster's", v.subject.Path()), params("dns_policy", string(p.Spec.DNSPolicy)))
+	}
+}
+
+func limit[T any](s []T, n int) []T {
+	if len(s) > n {
+		return s[:n]
+	}
+	return s
+}

@@ -1,0 +1,286 @@
+package judge
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/gumshoe-ai/gumshoe/agent/graph"
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
+)
+
+// SurveyIn names a namespace; empty surveys the whole cluster.
+type SurveyIn struct {
+	Namespace string `json:"namespace,omitempty"`
+}
+
+// Survey is what is abnormal in a namespace or cluster.
+type Survey struct {
+	Subject incident.Ref `json:"subject"`
+	// Looked counts the objects that were passed over, by kind.
+	Looked   map[string]int `json:"looked"`
+	Findings []Named        `json:"findings"`
+	// More counts findings beyond those listed.
+	More int `json:"more"`
+}
+
+// surveyed bounds how many things in trouble a survey names.
+const surveyed = 20
+
+func (j *judge) surveyTool(ctx context.Context, in SurveyIn) (tool.Output[Survey], error) {
+	v := newVerdict(j.ref("", "Cluster", "", cmp.Or(j.cluster, "cluster")))
+	if in.Namespace != "" {
+		ns, err := j.src.Namespace(ctx, in.Namespace)
+		if err != nil {
+			return tool.Output[Survey]{}, err
+		}
+		v.subject = j.ref("", "Namespace", "", ns.Name)
+		j.namespace(v, ns)
+	}
+	d := Survey{Subject: v.subject, Looked: map[string]int{}, Findings: []Named{}}
+	denied := j.survey(ctx, v, in.Namespace, d.Looked)
+	if in.Namespace == "" {
+		j.surveyCluster(ctx, v, d.Looked)
+	}
+	if len(v.findings) > surveyed {
+		d.More = len(v.findings) - surveyed
+		v.findings = v.findings[:surveyed]
+	}
+	for _, f := range v.findings {
+		if f.Subject != v.subject {
+			v.edge(v.subject, graph.Contains, f.Subject)
+		}
+	}
+	v.state = fmt.Sprintf("%d things in trouble", len(v.findings)+d.More)
+	for _, f := range v.findings {
+		v.line("%s", f.Message)
+	}
+	for _, why := range denied {
+		v.line("not seen: %s", why)
+	}
+	out := v.output()
+	d.Findings = out.Data.Findings
+	return tool.Output[Survey]{Data: d, Text: out.Text, Findings: out.Findings, Edges: out.Edges}, nil
+}
+
+// namespace finds a namespace that is being deleted and cannot end.
+func (j *judge) namespace(v *verdict, ns *corev1.Namespace) {
+	if ns.DeletionTimestamp == nil || j.now().Sub(ns.DeletionTimestamp.Time) < settle {
+		return
+	}
+	why := "it is not said why"
+	for _, c := range ns.Status.Conditions {
+		if c.Status == corev1.ConditionTrue {
+			why = c.Message
+		}
+	}
+	v.fault("kube.namespace_terminating", incident.Critical, 0.9, v.subject, fmt.Sprintf("namespace %s is being deleted since %s: %s", ns.Name, j.ago(ns.DeletionTimestamp.Time), why), params("message", why))
+}
+
+// survey passes over the lists of a namespace (all, if empty). Lists that may
+// not be read are told and left out.
+func (j *judge) survey(ctx context.Context, v *verdict, namespace string, looked map[string]int) []string {
+	var denied []string
+	note := func(err error) bool {
+		if err != nil {
+			denied = append(denied, tool.UserText(err))
+		}
+		return err == nil
+	}
+	if pods, err := j.src.Pods(ctx, namespace); note(err) {
+		looked["Pod"] = len(pods)
+		j.surveyPods(v, pods)
+	}
+	if jobs, err := j.src.Jobs(ctx, namespace); note(err) {
+		looked["Job"] = len(jobs)
+		for _, b := range jobs {
+			if slices.ContainsFunc(b.Status.Conditions, func(c batchv1.JobCondition) bool {
+				return c.Type == batchv1.JobFailed && c.Status == corev1.ConditionTrue && j.now().Sub(c.LastTransitionTime.Time) < 24*recent
+			}) && !ownedByCron(b) {
+				v.find(incident.Finding{Code: "kube.job_failed", Role: incident.Symptom, Severity: incident.Critical, Subject: j.ref("batch", "Job", b.Namespace, b.Name), Message: fmt.Sprintf("Job %s/%s failed", b.Namespace, b.Name)})
+			}
+			if b.Labels["kueue.x-k8s.io/queue-name"] != "" && b.Spec.Suspend != nil && *b.Spec.Suspend && j.now().Sub(b.CreationTimestamp.Time) > 5*settle {
+				v.find(incident.Finding{Code: "kube.workload_unavailable", Role: incident.Symptom, Severity: incident.Warning, Subject: j.ref("batch", "Job", b.Namespace, b.Name), Message: fmt.Sprintf("Job %s/%s is held by Kueue", b.Namespace, b.Name)})
+			}
+		}
+	}
+	j.surveyWorkloads(ctx, v, namespace, looked, note)
+	if pvcs, err := j.src.PVCs(ctx, namespace); note(err) {
+		looked["PersistentVolumeClaim"] = len(pvcs)
+		for _, c := range pvcs {
+			if c.Status.Phase != corev1.ClaimBound {
+				j.symptomsOf(v, j.claim(ctx, c))
+			}
+		}
+	}
+	if hpas, err := j.src.HPAs(ctx, namespace); note(err) {
+		looked["HorizontalPodAutoscaler"] = len(hpas)
+		for _, h := range hpas {
+			j.symptomsOf(v, j.hpa(ctx, h))
+		}
+	}
+	if ings, err := j.src.Ingresses(ctx, namespace); note(err) {
+		looked["Ingress"] = len(ings)
+		for _, i := range ings {
+			j.symptomsOf(v, j.ingress(ctx, i))
+		}
+	}
+	return denied
+}
+
+func ownedByCron(b *batchv1.Job) bool {
+	return slices.ContainsFunc(b.OwnerReferences, func(o ownerRef) bool { return o.Kind == "CronJob" })
+}
+
+// surveyPods names pods in trouble, one for each owner and kind of trouble.
+func (j *judge) surveyPods(v *verdict, pods []*corev1.Pod) {
+	type group struct {
+		pod   *corev1.Pod
+		count int
+	}
+	groups := map[string]*group{}
+	var order []string
+	for _, p := range pods {
+		if !j.podInTrouble(p) {
+			continue
+		}
+		k := p.Namespace + "/" + p.Name
+		if o, ok := j.owner(p); ok {
+			k = o.String() + "|" + podState(p)
+		}
+		if groups[k] == nil {
+			groups[k] = &group{pod: p}
+			order = append(order, k)
+		}
+		groups[k].count++
+	}
+	slices.Sort(order)
+	for _, k := range order {
+		g := groups[k]
+		code := "kube.pod_not_ready"
+		switch {
+		case g.pod.Spec.NodeName == "":
+			code = "kube.pod_pending"
+		case g.pod.Status.Phase == corev1.PodPending:
+			code = "kube.pod_creating"
+		case g.pod.Status.Phase == corev1.PodFailed:
+			code = "kube.pod_failed"
+		case g.pod.DeletionTimestamp != nil:
+			code = "kube.pod_terminating"
+		}
+		more := ""
+		if g.count > 1 {
+			more = fmt.Sprintf(" and %d like it", g.count-1)
+		}
+		v.find(incident.Finding{Code: code, Role: incident.Symptom, Severity: incident.Warning, Subject: j.pod(g.pod),
+			Message: fmt.Sprintf("Pod %s/%s%s: %s", g.pod.Namespace, g.pod.Name, more, podState(g.pod)), Params: params("reason", podState(g.pod))})
+	}
+}
+
+// podInTrouble is the cheap judgement: state and times only.
+func (j *judge) podInTrouble(p *corev1.Pod) bool {
+	age := j.now().Sub(p.CreationTimestamp.Time)
+	switch {
+	case p.DeletionTimestamp != nil:
+		return j.now().Sub(p.DeletionTimestamp.Time) > 5*settle
+	case p.Status.Phase == corev1.PodSucceeded:
+		return false
+	case p.Status.Phase == corev1.PodFailed:
+		o, owned := j.owner(p)
+		return p.Status.Reason != "Evicted" && p.Status.Reason != "Shutdown" && !(owned && o.Kind == "Job") && age < 24*recent
+	case len(p.Spec.SchedulingGates) > 0:
+		return false
+	case p.Spec.NodeName == "":
+		c := condition(p, corev1.PodScheduled)
+		return age > 2*settle || c != nil && c.Status == corev1.ConditionFalse
+	}
+	for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+		if w := c.State.Waiting; w != nil && w.Reason != "ContainerCreating" && w.Reason != "PodInitializing" && w.Reason != "" {
+			return true
+		}
+		if t := c.LastTerminationState.Terminated; t != nil && c.RestartCount > 2 && j.now().Sub(t.FinishedAt.Time) < recent/3 {
+			return true
+		}
+	}
+	if ready(p) {
+		return false
+	}
+	since := p.CreationTimestamp.Time
+	if c := condition(p, corev1.PodReady); c != nil && !c.LastTransitionTime.IsZero() {
+		since = c.LastTransitionTime.Time
+	}
+	return j.now().Sub(since) > 4*settle
+}
+
+// surveyWorkloads names workloads whose pods cannot even be created: those with
+// pods in trouble are found through their pods.
+func (j *judge) surveyWorkloads(ctx context.Context, v *verdict, namespace string, looked map[string]int, note func(error) bool) {
+	add := func(kind, ns, name string, want, have int32) {
+		if have < want {
+			v.find(incident.Finding{Code: "kube.workload_unavailable", Role: incident.Symptom, Severity: incident.Warning, Subject: j.ref("apps", kind, ns, name),
+				Message: fmt.Sprintf("%s %s/%s has %d of %d pods", kind, ns, name, have, want), Params: params("desired", fmt.Sprint(want), "ready", fmt.Sprint(have))})
+		}
+	}
+	if list, err := j.src.Deployments(ctx, namespace); note(err) {
+		looked["Deployment"] = len(list)
+		for _, d := range list {
+			if j.now().Sub(d.CreationTimestamp.Time) > settle {
+				add("Deployment", d.Namespace, d.Name, replicasOf(d.Spec.Replicas), d.Status.Replicas)
+			}
+		}
+	}
+	if list, err := j.src.StatefulSets(ctx, namespace); note(err) {
+		looked["StatefulSet"] = len(list)
+		for _, s := range list {
+			// Ordinals come one by one: only a set without any pod is stuck at creation.
+			if j.now().Sub(s.CreationTimestamp.Time) > settle && s.Status.Replicas == 0 && replicasOf(s.Spec.Replicas) > 0 {
+				add("StatefulSet", s.Namespace, s.Name, replicasOf(s.Spec.Replicas), 0)
+			}
+		}
+	}
+	if list, err := j.src.DaemonSets(ctx, namespace); note(err) {
+		looked["DaemonSet"] = len(list)
+		for _, d := range list {
+			if j.now().Sub(d.CreationTimestamp.Time) > settle {
+				add("DaemonSet", d.Namespace, d.Name, d.Status.DesiredNumberScheduled, d.Status.CurrentNumberScheduled)
+			}
+		}
+	}
+}
+
+// symptomsOf takes the findings of another judgement in.
+func (j *judge) symptomsOf(v *verdict, o *verdict) {
+	for _, f := range o.findings {
+		if f.Role == incident.Symptom || f.Role == incident.Fault {
+			v.find(f)
+		}
+	}
+	for _, e := range o.edges {
+		v.edge(e.From, e.Relation, e.To)
+	}
+}
+
+// surveyCluster passes over what belongs to no namespace.
+func (j *judge) surveyCluster(ctx context.Context, v *verdict, looked map[string]int) {
+	if nodes, err := j.src.Nodes(ctx); err == nil {
+		looked["Node"] = len(nodes)
+		for _, n := range nodes {
+			j.symptomsOf(v, j.judgeNode(n))
+		}
+	}
+	if list, err := j.src.Namespaces(ctx); err == nil {
+		looked["Namespace"] = len(list)
+		for _, ns := range list {
+			inner := newVerdict(j.ref("", "Namespace", "", ns.Name))
+			j.namespace(inner, ns)
+			j.symptomsOf(v, inner)
+		}
+	}
+	j.webhookServices(ctx, v)
+	j.apiServices(ctx, v)
+}
