@@ -144,7 +144,7 @@ func TestNothingWrites(t *testing.T) {
 		}
 		called++
 	}
-	if called < 7 {
+	if called < 17 {
 		t.Errorf("%d tools", called)
 	}
 	ts.Status(t.Context())
