@@ -39,7 +39,7 @@ func NewEngine() *Engine {
 
 // base is what every expression may use, beside the variables.
 func base() []cel.EnvOption {
-	return []cel.EnvOption{ext.Strings(), ext.Math(), ext.Lists(), ext.Sets(), cel.OptionalTypes()}
+	return []cel.EnvOption{ext.Strings(), ext.Math(), ext.Lists(), ext.Sets(), cel.OptionalTypes(), cel.CrossTypeNumericComparisons(true)}
 }
 
 // variables of the expressions of a runbook.
