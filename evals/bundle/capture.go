@@ -259,10 +259,7 @@ func (c *capture) list(ctx context.Context, r Resource, ns string) ([]*unstructu
 				return nil, err
 			}
 			for i := range l.Items {
-				// Every namespace has the cluster's CA; it explains nothing.
-				if r.Plural != "configmaps" || l.Items[i].GetName() != "kube-root-ca.crt" {
-					out = append(out, c.clean(&l.Items[i]))
-				}
+				out = append(out, c.clean(&l.Items[i]))
 			}
 			next = l.GetContinue()
 		}
@@ -284,6 +281,10 @@ func (c *capture) clean(u *unstructured.Unstructured) *unstructured.Unstructured
 	if a := u.GetAnnotations(); a != nil {
 		delete(a, "kubectl.kubernetes.io/last-applied-configuration")
 		u.SetAnnotations(a)
+	}
+	if u.GetKind() == "ConfigMap" && u.GetName() == "kube-root-ca.crt" {
+		// Every namespace has the cluster's CA; that it is there is enough.
+		u.Object["data"] = map[string]any{"ca.crt": "(left out)"}
 	}
 	if u.GetKind() == "CustomResourceDefinition" {
 		versions, _, _ := unstructured.NestedSlice(u.Object, "spec", "versions")

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -50,6 +51,10 @@ func refsOf(p *corev1.Pod) []reference {
 		}
 	}
 	for _, vol := range p.Spec.Volumes {
+		// The API server adds this one itself; if it fails, the kubelet says so.
+		if strings.HasPrefix(vol.Name, "kube-api-access-") {
+			continue
+		}
 		if s := vol.ConfigMap; s != nil {
 			add("ConfigMap", s.Name, "", "", s.Optional)
 			for _, it := range s.Items {
@@ -130,16 +135,27 @@ func allStarted(p *corev1.Pod) bool {
 	})
 }
 
+// weigh says how much a missing reference explains. A pod without a node is not
+// held up by it yet: it would be next.
+func weigh(p *corev1.Pod, conf float64) (incident.Severity, float64) {
+	if p.Spec.NodeName == "" {
+		return incident.Warning, 0.45
+	}
+	return incident.Critical, conf
+}
+
 func (j *judge) absent(v *verdict, p *corev1.Pod, r reference, to incident.Ref, code string) {
 	v.edge(v.subject, graph.Uses, to)
 	v.line("%s %s does not exist", r.kind, to.Path())
-	v.fault(code, incident.Critical, 0.95, to, fmt.Sprintf("%s %s, which pod %s needs, does not exist", r.kind, to.Path(), p.Name), params("pod", p.Name, "container", r.container))
+	sev, conf := weigh(p, 0.95)
+	v.fault(code, sev, conf, to, fmt.Sprintf("%s %s, which pod %s needs, does not exist", r.kind, to.Path(), p.Name), params("pod", p.Name, "container", r.container))
 }
 
 func (j *judge) absentKey(v *verdict, p *corev1.Pod, r reference, to incident.Ref, code string) {
 	v.edge(v.subject, graph.Uses, to)
 	v.line("%s %s has no key %s", r.kind, to.Path(), r.key)
-	v.fault(code, incident.Critical, 0.94, to, fmt.Sprintf("%s %s has no key %s, which pod %s needs", r.kind, to.Path(), r.key, p.Name), params("key", r.key, "pod", p.Name))
+	sev, conf := weigh(p, 0.94)
+	v.fault(code, sev, conf, to, fmt.Sprintf("%s %s has no key %s, which pod %s needs", r.kind, to.Path(), r.key, p.Name), params("key", r.key, "pod", p.Name))
 }
 
 // configError reads the kubelet's words about configuration that is not there;
