@@ -44,6 +44,8 @@ type attempt struct {
 	wants  []*want
 	groups []*group
 	state  allocator.State
+	// serial are attributes that identify single devices.
+	serial map[string]bool
 	// refused is why each node is refused for reasons outside DRA; absent = not refused.
 	refused map[string]string
 	// started and timeouts are for the limits of the answer.
@@ -70,6 +72,9 @@ type group struct {
 	api []*resourceapi.ResourceSlice
 	// served is how many requests find enough devices here, taken or not.
 	served int
+	// have counts, per want, the devices that pass its selectors.
+	have   []int64
+	errors bool
 }
 
 func (g *group) rep() *corev1.Node { return g.nodes[0] }
@@ -134,7 +139,7 @@ func (a *attempt) split() {
 		a.groups = append(a.groups, g)
 	}
 	for _, g := range a.groups {
-		g.served = a.served(g)
+		a.survey(g)
 	}
 	// Where not every sort can be searched, those that have what is wanted come first.
 	sort.SliceStable(a.groups, func(i, j int) bool {
@@ -146,24 +151,32 @@ func (a *attempt) split() {
 	})
 }
 
-// served counts the requests for which a sort of node has enough devices that
-// pass the selectors, free or not.
-func (a *attempt) served(g *group) int {
-	n := 0
-	for _, x := range a.wants {
-		have := int64(0)
-		for _, s := range g.slices {
-			for i := range s.devices {
-				if s.gen == s.pool.generation && s.deviceReaches(&s.devices[i], g.rep()) && x.judge(context.Background(), a.w.fleet, s, &s.devices[i]).matchesIt {
-					have++
+// survey counts, per want, the devices of a sort of node that pass the selectors,
+// free or not, and notes whether a selector fails on one with an error.
+func (a *attempt) survey(g *group) {
+	g.have = make([]int64, len(a.wants))
+	for _, s := range g.slices {
+		if s.gen != s.pool.generation {
+			continue
+		}
+		for i := range s.devices {
+			if !s.deviceReaches(&s.devices[i], g.rep()) {
+				continue
+			}
+			for k, x := range a.wants {
+				j := x.judge(context.Background(), a.w.fleet, s, &s.devices[i])
+				g.errors = g.errors || j.err != ""
+				if j.matchesIt {
+					g.have[k]++
 				}
 			}
 		}
-		if have >= max(x.count, 1) {
-			n++
+	}
+	for k, x := range a.wants {
+		if g.have[k] >= max(x.count, 1) {
+			g.served++
 		}
 	}
-	return n
 }
 
 // onNode fills in what depends on the node itself.
@@ -198,14 +211,46 @@ func (a *attempt) fieldsSeen() map[string]bool {
 			}
 		}
 	}
+	a.serial = a.serials(names)
 	for _, c := range a.claims {
 		for _, k := range c.Spec.Devices.Constraints {
 			if n := constraintAttribute(k); n != "" {
 				names[n] = true
+				delete(a.serial, n)
 			}
 		}
 	}
 	return names
+}
+
+// manyValues is how many different values make an attribute a serial number.
+const manyValues = 256
+
+// serials picks, of the attributes that selectors read, those that identify
+// single devices (uuid, serial number). By their values every node would be a
+// sort of its own; what counts is whether the selectors accept them.
+func (a *attempt) serials(names map[string]bool) map[string]bool {
+	f := a.w.fleet
+	values := map[string]map[uint32]bool{}
+	for n := range names {
+		values[n] = map[uint32]bool{}
+	}
+	for _, s := range f.slices {
+		for i := range s.devices {
+			for _, at := range s.devices[i].attrs {
+				if v := values[qualified(f.names.list[at.name], s.pool.driver)]; v != nil && len(v) <= manyValues {
+					v[at.value] = true
+				}
+			}
+		}
+	}
+	out := map[string]bool{}
+	for n, v := range values {
+		if len(v) > manyValues {
+			out[n] = true
+		}
+	}
+	return out
 }
 
 func constraintAttribute(k resourceapi.DeviceConstraint) string {
@@ -284,7 +329,10 @@ func (a *attempt) deviceSigs(s *slice, n *corev1.Node, names map[string]bool) []
 			b = shape(b, f, d)
 		} else {
 			for _, at := range d.attrs {
-				if names[qualified(f.names.list[at.name], s.pool.driver)] {
+				name := qualified(f.names.list[at.name], s.pool.driver)
+				if names[name] && a.serial[name] {
+					b = append(b, 'n') // published; the value tells through the selectors
+				} else if names[name] {
 					b = binary.LittleEndian.AppendUint32(b, at.name)
 					b = binary.LittleEndian.AppendUint32(b, at.value)
 				}
@@ -295,7 +343,11 @@ func (a *attempt) deviceSigs(s *slice, n *corev1.Node, names map[string]bool) []
 		}
 		b = a.useSig(b, s, d)
 		for _, x := range a.wants {
-			ordered = ordered || x.judge(context.Background(), f, s, d).aborting
+			j := x.judge(context.Background(), f, s, d)
+			ordered = ordered || j.aborting
+			if len(a.serial) > 0 {
+				b = append(b, j.outcome()...)
+			}
 		}
 		sigs = append(sigs, string(b))
 	}
@@ -381,7 +433,10 @@ type change func(*trial)
 
 // try runs the allocator for a group with changes applied.
 func (a *attempt) try(ctx context.Context, g *group, changes ...change) (allocator.Verdict, error) {
-	t := trial{features: a.w.assume.Features, state: a.state, classes: a.w.classes, slices: a.apiSlices(g), claims: g.claims}
+	t := trial{features: a.w.assume.Features, state: a.state, classes: a.w.classes, claims: g.claims}
+	if len(changes) > 0 {
+		t.slices = a.apiSlices(g)
+	}
 	for _, c := range changes {
 		c(&t)
 	}
@@ -390,6 +445,12 @@ func (a *attempt) try(ctx context.Context, g *group, changes ...change) (allocat
 		return allocator.Verdict{NodeReason: "no device plugin and no DeviceClass offers " + string(g.unfit)}, nil
 	case g.away != "" && !t.ignoreAway:
 		return allocator.Verdict{NodeReason: "claim " + g.away + " is allocated elsewhere"}, nil
+	}
+	if a.tooFew(g, &t) {
+		return allocator.Verdict{}, nil
+	}
+	if t.slices == nil {
+		t.slices = a.apiSlices(g)
 	}
 	ctx, cancel := context.WithTimeout(ctx, groupDeadline)
 	defer cancel()
@@ -402,9 +463,56 @@ func (a *attempt) try(ctx context.Context, g *group, changes ...change) (allocat
 	return v, err
 }
 
+// tooFew says, without running the allocator, that a sort of node has fewer
+// devices passing the selectors than a request counts. The search would find the
+// same after trying every combination. It stays silent where the allocator might
+// instead end with an error, or where the selectors were changed.
+func (a *attempt) tooFew(g *group, t *trial) bool {
+	if g.errors || len(a.wants) == 0 {
+		return false
+	}
+	short, total, k := false, int64(0), 0
+	for _, c := range t.claims {
+		perClaim := int64(0)
+		for i := range c.Spec.Devices.Requests {
+			r := &c.Spec.Devices.Requests[i]
+			possible, least := false, int64(-1)
+			look := func(class string, sels []resourceapi.DeviceSelector, mode resourceapi.DeviceAllocationMode, count int64, capacity *resourceapi.CapacityRequirements) bool {
+				x := (*want)(nil)
+				if k < len(a.wants) {
+					x = a.wants[k]
+				}
+				k++
+				if x == nil || x.class == nil || x.request != r.Name || x.className != class || mode != resourceapi.DeviceAllocationModeExactCount || capacity != nil ||
+					t.classes[class] != x.class || !slices.EqualFunc(sels, x.selectors, func(p, q resourceapi.DeviceSelector) bool { return p.CEL != nil && q.CEL != nil && *p.CEL == *q.CEL }) {
+					return false
+				}
+				possible = possible || g.have[k-1] >= count
+				if least < 0 || count < least {
+					least = count
+				}
+				return true
+			}
+			if e := r.Exactly; e != nil && !look(e.DeviceClassName, e.Selectors, e.AllocationMode, e.Count, e.Capacity) {
+				return false
+			}
+			for j := range r.FirstAvailable {
+				s := &r.FirstAvailable[j]
+				if !look(s.DeviceClassName, s.Selectors, s.AllocationMode, s.Count, s.Capacity) {
+					return false
+				}
+			}
+			short = short || !possible
+			perClaim += max(least, 0)
+		}
+		total = max(total, perClaim)
+	}
+	return short && total <= allocator.ResultLimit
+}
+
 // baseline asks for every group as things are.
 func (a *attempt) baseline(ctx context.Context) error {
-	for _, g := range a.groups {
+	for i, g := range a.groups {
 		if ctx.Err() != nil {
 			g.verdict = allocator.Verdict{TimedOut: true}
 			a.timeouts++
@@ -420,6 +528,9 @@ func (a *attempt) baseline(ctx context.Context) error {
 			return err
 		}
 		g.verdict = v
+		if i >= maxGroups {
+			g.api = nil // not looked at again; thousands of copies would not fit
+		}
 	}
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 
@@ -70,8 +69,9 @@ func (n *analysis) explainSelectors(x *want, exprs []*selector.Expression, ofCla
 		decisive = nearestFails[0]
 	}
 	most := 0
-	for u, c := range alone {
-		if c > most || (c == most && (u.selector < decisive.selector || u.selector == decisive.selector && u.part < decisive.part)) {
+	for _, u := range slices.SortedFunc(maps.Keys(alone), func(a, b unit) int { return cmp.Or(a.selector-b.selector, a.part-b.part) }) {
+		c := alone[u]
+		if c > most {
 			most, decisive = c, u
 		}
 	}
@@ -191,29 +191,28 @@ type offer struct {
 	absent int
 }
 
+// byCount lists the values, those of most devices first.
+func (o offer) byCount() []value {
+	all := make([]value, 0, len(o.counts))
+	for v := range o.counts {
+		all = append(all, v)
+	}
+	slices.SortFunc(all, func(a, b value) int {
+		return cmp.Or(cmp.Compare(o.counts[b], o.counts[a]), cmp.Compare(a.text, b.text), cmp.Compare(a.kind, b.kind))
+	})
+	return all
+}
+
 // String lists the values with counts, most first: "40 H100, 8 A100".
 func (o offer) String() string {
-	type vc struct {
-		v value
-		c int
-	}
-	var all []vc
-	for v, c := range o.counts {
-		all = append(all, vc{v, c})
-	}
-	sort.Slice(all, func(i, j int) bool {
-		if all[i].c != all[j].c {
-			return all[i].c > all[j].c
-		}
-		return all[i].v.text < all[j].v.text
-	})
+	all := o.byCount()
 	var parts []string
-	for i, e := range all {
+	for i, v := range all {
 		if i == 6 {
 			parts = append(parts, fmt.Sprintf("%d other values", len(all)-6))
 			break
 		}
-		parts = append(parts, fmt.Sprintf("%d %s", e.c, e.v.text))
+		parts = append(parts, fmt.Sprintf("%d %s", o.counts[v], v.text))
 	}
 	if o.absent > 0 && len(all) > 0 {
 		parts = append(parts, fmt.Sprintf("%d without it", o.absent))
@@ -268,7 +267,7 @@ func (n *analysis) hint(x *want, p selector.Predicate, o offer, ofClass bool) st
 	if len(o.counts) == 0 {
 		return n.nameHint(x, p.Field, ofClass)
 	}
-	for v := range o.counts {
+	for _, v := range o.byCount() {
 		switch {
 		case p.Type == "string" && (v.kind == 'v' || v.kind == 'i' || v.kind == 'b') && (p.Op == "==" || p.Op == "in"):
 			kind := value{kind: v.kind}.typeName()
@@ -374,6 +373,9 @@ func (n *analysis) selectorFault(ctx context.Context, x *want, t *table, confide
 	n.otherValues(ctx, x, why)
 }
 
+// maxOptions bounds how many other values are tried.
+const maxOptions = 8
+
 // otherValues tries the request with each value that devices do publish.
 func (n *analysis) otherValues(ctx context.Context, x *want, why exclusionReason) {
 	if why.predicate == nil || why.index >= len(x.exprs) {
@@ -386,9 +388,13 @@ func (n *analysis) otherValues(ctx context.Context, x *want, why exclusionReason
 		free int
 	}
 	var options []option
-	for v := range n.valuesOf(x, why.predicate.Field, false).counts {
+	var offered []value
+	if !n.a.serial[why.predicate.Field.Name()] {
+		offered = n.valuesOf(x, why.predicate.Field, false).byCount()
+	}
+	for _, v := range offered[:min(len(offered), maxOptions)] {
 		cond := condition(why.predicate.Field, v)
-		if cond == "" || len(options) >= 8 {
+		if cond == "" {
 			continue
 		}
 		expr := e.With(why.part, cond)

@@ -52,6 +52,21 @@ type judgement struct {
 	matchesIt bool
 }
 
+// outcome writes down what the selectors said, for comparing devices.
+func (j *judgement) outcome() []byte {
+	b := []byte{'j'}
+	for _, i := range j.classFails {
+		b = append(b, 'c', byte(i))
+	}
+	for _, i := range j.fails {
+		b = append(b, 'r', byte(i))
+	}
+	if j.err != "" {
+		b = append(b, 'e', byte(j.errAt))
+	}
+	return b
+}
+
 // wantsOf flattens the requests of claims.
 func wantsOf(w *world, comp *selector.Compiler, claims []*resourceapi.ResourceClaim) []*want {
 	var out []*want
