@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/api/resource"
-	"k8s.io/dynamic-resource-allocation/cel"
 
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra/selector"
 )
@@ -52,7 +51,12 @@ func (n *analysis) explainSelectors(x *want, exprs []*selector.Expression, ofCla
 				key := x.key(f, s, d)
 				fails, ok := seen[key]
 				if !ok {
-					fails = failingUnits(f, s, d, exprs)
+					j := x.judge(context.Background(), f, s, d)
+					which := j.fails
+					if ofClass {
+						which = j.classFails
+					}
+					fails = x.failingUnits(f, s, d, exprs, which)
 					seen[key] = fails
 				}
 				if len(fails) == 1 {
@@ -91,17 +95,15 @@ func (n *analysis) explainSelectors(x *want, exprs []*selector.Expression, ofCla
 	return r
 }
 
-func failingUnits(f *fleet, s *slice, d *device, exprs []*selector.Expression) []unit {
-	multi := d.multi()
-	dev := cel.Device{Driver: s.pool.driver, AllowMultipleAllocations: &multi, Attributes: f.attributes(d), Capacity: d.capacities()}
+// failingUnits lists the conjuncts that are false, of the selectors that are.
+func (x *want) failingUnits(f *fleet, s *slice, d *device, exprs []*selector.Expression, which []int) []unit {
 	var out []unit
-	for i, e := range exprs {
-		if ok, err := e.Matches(context.Background(), dev); err == nil && ok {
-			continue
-		}
-		fails := e.Failing(context.Background(), dev)
-		if len(fails) == 0 {
-			fails = []int{0}
+	for _, i := range which {
+		fails := []int{0}
+		if len(exprs[i].Parts) > 1 {
+			if fails = exprs[i].Failing(context.Background(), x.celDevice(f, s, d)); len(fails) == 0 {
+				fails = []int{0}
+			}
 		}
 		for _, p := range fails {
 			out = append(out, unit{i, p})

@@ -133,8 +133,7 @@ func (x *want) judge(ctx context.Context, f *fleet, s *slice, d *device) *judgem
 	if j, ok := x.cache[key]; ok {
 		return j
 	}
-	multi := d.multi()
-	dev := cel.Device{Driver: s.pool.driver, AllowMultipleAllocations: &multi, Attributes: f.attributes(d), Capacity: d.capacities()}
+	dev := x.celDevice(f, s, d)
 	j := &judgement{errAt: -1}
 	true_ := true
 	run := func(exprs []*selector.Expression, ofClass bool) (fails []int) {
@@ -156,6 +155,37 @@ func (x *want) judge(ctx context.Context, f *fleet, s *slice, d *device) *judgem
 	j.matchesIt = j.ofClass && len(j.fails) == 0
 	x.cache[key] = j
 	return j
+}
+
+// celDevice is a device as the selectors see it. Attributes that no selector
+// reads are left out when it is sure that none does.
+func (x *want) celDevice(f *fleet, s *slice, d *device) cel.Device {
+	multi := d.multi()
+	dev := cel.Device{Driver: s.pool.driver, AllowMultipleAllocations: &multi}
+	if !x.exact {
+		dev.Attributes, dev.Capacity = f.attributes(d), d.capacities()
+		return dev
+	}
+	for _, fld := range x.fields {
+		switch fld.Kind {
+		case selector.Capacity:
+			if dev.Capacity == nil {
+				dev.Capacity = d.capacities()
+			}
+		case selector.Attribute:
+			for _, a := range d.attrs {
+				name := f.names.list[a.name]
+				if qualified(name, s.pool.driver) != fld.Name() {
+					continue
+				}
+				if dev.Attributes == nil {
+					dev.Attributes = map[resourceapi.QualifiedName]resourceapi.DeviceAttribute{}
+				}
+				dev.Attributes[resourceapi.QualifiedName(name)] = f.values.list[a.value].unpack()
+			}
+		}
+	}
+	return dev
 }
 
 // key is what the selectors can see of a device.
