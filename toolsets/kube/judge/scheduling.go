@@ -4,19 +4,17 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/resource"
-	corev1helpers "k8s.io/component-helpers/scheduling/corev1"
-	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
-	"k8s.io/klog/v2"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
+	"github.com/gumshoe-ai/gumshoe/toolsets/kube/judge/filters"
+	"github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
 )
 
 // SchedulingIn names a pod.
@@ -29,13 +27,26 @@ type SchedulingIn struct {
 type Scheduling struct {
 	Subject incident.Ref `json:"subject"`
 	State   string       `json:"state"`
-	// Fits counts the nodes that pass every filter simulated here.
-	Fits int `json:"fits"`
-	// Groups are nodes refused for the same reasons.
+	// Nodes looked at, and Fits of them that pass every filter simulated here.
+	Nodes int `json:"nodes"`
+	Fits  int `json:"fits"`
+	// Refused counts the nodes each filter refuses, alone or with others.
+	Refused map[string]int `json:"refused"`
+	// Groups are nodes refused for the same reasons, most of them first.
 	Groups []NodeGroup `json:"groups"`
+	// Alone are the single filters without which some node would fit, the
+	// decisive one first.
+	Alone []Relaxed `json:"alone"`
+	// Demands of the pod on node labels, and how the nodes answer them.
+	Demands []filters.Demand `json:"demands"`
 	// Claims says that the pod also needs devices, which another toolset judges.
-	Claims   bool    `json:"claims"`
-	Findings []Named `json:"findings"`
+	Claims bool `json:"claims"`
+	// Said is the scheduler's own last word, Differs where it and this part.
+	Said    string   `json:"said,omitempty"`
+	Differs []string `json:"differs"`
+	// Limits are what could not be looked at.
+	Limits   []string `json:"limits"`
+	Findings []Named  `json:"findings"`
 }
 
 // NodeGroup is a set of nodes that refuse the pod for the same reasons.
@@ -43,26 +54,16 @@ type NodeGroup struct {
 	Count   int      `json:"count"`
 	Example string   `json:"example"`
 	Reasons []string `json:"reasons"`
+	// Free says how much of the scarce resources these nodes have free.
+	Free []string `json:"free"`
 }
 
-// filter names, in the order in which the scheduler's own plugins speak.
-const (
-	byCordon   = "cordon"
-	byTaint    = "taint"
-	bySelector = "selector"
-	byResource = "resources"
-	byAffinity = "affinity"
-	bySpread   = "spread"
-	byPort     = "port"
-	byVolume   = "volume"
-)
-
-// refusal is why one node refuses the pod.
-type refusal struct {
-	filter, why string
-	// detail is the taint, resource, topology key, ... that decides.
-	detail string
-	free   resource.Quantity
+// Relaxed is a filter and how many nodes would fit without it.
+type Relaxed struct {
+	Filter string `json:"filter"`
+	Nodes  int    `json:"nodes"`
+	// With are further filters that would have to go too.
+	With []string `json:"with"`
 }
 
 func (j *judge) schedulingTool(ctx context.Context, in SchedulingIn) (tool.Output[Scheduling], error) {
@@ -71,17 +72,19 @@ func (j *judge) schedulingTool(ctx context.Context, in SchedulingIn) (tool.Outpu
 		return tool.Output[Scheduling]{}, err
 	}
 	v := newVerdict(j.pod(p))
-	d := Scheduling{Subject: v.subject, Groups: []NodeGroup{}, Findings: []Named{}, Claims: len(p.Spec.ResourceClaims) > 0}
+	d := Scheduling{Subject: v.subject, Refused: map[string]int{}, Groups: []NodeGroup{}, Alone: []Relaxed{}, Demands: []filters.Demand{}, Differs: []string{}, Limits: []string{}, Claims: len(p.Spec.ResourceClaims) > 0}
 	switch {
 	case p.Spec.NodeName != "":
 		d.State = "scheduled to " + p.Spec.NodeName
-	case p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed:
+	case over(p):
 		d.State = "finished"
+	case p.DeletionTimestamp != nil:
+		d.State = "being deleted"
 	case len(p.Spec.SchedulingGates) > 0:
 		d.State = "gated"
-		j.gated(v, p)
+		j.gated(ctx, v, p)
 	default:
-		if err := j.simulate(ctx, v, p, &d); err != nil {
+		if err := j.pendingPod(ctx, v, p, &d); err != nil {
 			return tool.Output[Scheduling]{}, err
 		}
 	}
@@ -91,241 +94,236 @@ func (j *judge) schedulingTool(ctx context.Context, in SchedulingIn) (tool.Outpu
 	return tool.Output[Scheduling]{Data: d, Text: out.Text, Findings: out.Findings, Edges: out.Edges}, nil
 }
 
-func (j *judge) gated(v *verdict, p *corev1.Pod) {
-	names := make([]string, 0, len(p.Spec.SchedulingGates))
-	for _, g := range p.Spec.SchedulingGates {
-		names = append(names, g.Name)
-	}
-	gates := strings.Join(names, ", ")
-	v.line("scheduling gates: %s", gates)
-	if j.now().Sub(p.CreationTimestamp.Time) > settle {
-		v.fault("kube.sched_gated", incident.Warning, 0.85, v.subject, fmt.Sprintf("pod %s is kept from scheduling by its gates: %s", v.subject.Path(), gates), params("gates", gates))
-	}
+func over(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
-// simulate runs the filters over every node and names the one that decides.
-func (j *judge) simulate(ctx context.Context, v *verdict, p *corev1.Pod, d *Scheduling) error {
-	nodes, err := j.src.Nodes(ctx)
+// gated says what keeps the pod out of the scheduling queue. The scheduler says
+// nothing about such a pod, so the gates are all there is to see.
+func (j *judge) gated(ctx context.Context, v *verdict, p *corev1.Pod) {
+	names := make([]string, 0, len(p.Spec.SchedulingGates))
+	kueue := false
+	for _, g := range p.Spec.SchedulingGates {
+		names = append(names, g.Name)
+		kueue = kueue || strings.HasPrefix(g.Name, "kueue.x-k8s.io/")
+	}
+	gates := strings.Join(names, ", ")
+	v.line("scheduling gates: %s; the scheduler does not look at the pod and writes no event until they are removed", gates)
+	if j.now().Sub(p.CreationTimestamp.Time) <= settle {
+		return
+	}
+	conf := 0.85
+	if kueue && j.kueueOf(ctx, v, p) {
+		conf = 0.5
+	}
+	v.fault("kube.sched_gated", incident.Warning, conf, v.subject, fmt.Sprintf("pod %s is kept from scheduling by its gates: %s", v.subject.Path(), gates), params("gates", gates))
+}
+
+// kueueOf ties a pod to the Kueue Workload that gates it.
+func (j *judge) kueueOf(ctx context.Context, v *verdict, p *corev1.Pod) bool {
+	list, err := j.src.List(ctx, "workloads.kueue.x-k8s.io", p.Namespace, selectors(""))
 	if err != nil {
-		return err
+		return false
 	}
-	pods, err := j.src.Pods(ctx, "")
-	if err != nil && tool.KindOf(err) != tool.Forbidden {
-		return err
+	owner, owned := j.owner(p)
+	for _, u := range list {
+		if p.Annotations["kueue.x-k8s.io/workload"] != u.GetName() && !slices.ContainsFunc(u.GetOwnerReferences(), func(o ownerRef) bool {
+			return o.UID == p.UID || owned && o.Kind == owner.Kind && o.Name == owner.Name
+		}) {
+			continue
+		}
+		v.edge(v.subject, graph.GatedBy, j.ref("kueue.x-k8s.io", "Workload", u.GetNamespace(), u.GetName()))
+		before := len(v.findings)
+		j.kueue(v, u.Object, u.GetNamespace(), u.GetName())
+		return len(v.findings) > before
 	}
-	s := newSim(ctx, j, p, nodes, pods)
-	refused := make([][]refusal, len(nodes))
-	for i, n := range nodes {
-		refused[i] = s.filters(n)
-		if len(refused[i]) == 0 {
-			d.Fits++
+	return false
+}
+
+// pendingPod judges a pod that waits for a node.
+func (j *judge) pendingPod(ctx context.Context, v *verdict, p *corev1.Pod, d *Scheduling) error {
+	evs := j.events(ctx, v.subject, string(p.UID))
+	said, refused := has(evs, []string{"FailedScheduling"})
+	if c := condition(p, corev1.PodScheduled); !refused && c != nil && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable {
+		said, refused = source.Event{Message: c.Message, Last: c.LastTransitionTime.Time}, true
+	}
+	d.Said = oneLine(said.Message, 500)
+	age := j.now().Sub(p.CreationTimestamp.Time)
+	if age < settle && !refused {
+		d.State = "waits for the scheduler since " + j.ago(p.CreationTimestamp.Time)
+		return nil
+	}
+	for _, e := range evs {
+		switch e.Reason {
+		case "TriggeredScaleUp", "NotTriggerScaleUp", "Nominated", "WaitingOnFailedScaleUp":
+			v.line("autoscaler (%s ago): %s: %s", j.ago(e.Last), e.Reason, e.Message)
 		}
 	}
-	d.Groups = groups(nodes, refused)
-	d.State = fmt.Sprintf("%d of %d nodes fit", d.Fits, len(nodes))
+	if n := p.Status.NominatedNodeName; n != "" {
+		v.line("it preempts on %s and waits for the victims to leave", n)
+	}
+	world, limits, err := j.world(ctx, p)
+	d.Limits = append(d.Limits, limits...)
+	if err != nil {
+		if tool.KindOf(err) != tool.Forbidden {
+			return err
+		}
+		// Without the nodes there is only the scheduler's own word.
+		d.Limits = append(d.Limits, tool.UserText(err))
+		d.State = "nodes may not be read"
+		j.wordOnly(v, p, filters.Read(said.Message))
+		return nil
+	}
+	if waits := j.waitsForVolume(ctx, v, p); waits != "" {
+		d.State = "waits for a volume"
+		v.line("no node is asked before %s", waits)
+	}
+	sim := filters.New(world)
+	verdicts := sim.Run()
+	d.Nodes = len(verdicts)
+	decision := sim.Decide(verdicts)
+	d.Fits = decision.Fits
+	d.State = firstOf(d.State, fmt.Sprintf("%d of %d nodes fit", d.Fits, d.Nodes))
+	tally(d, sim, verdicts, decision)
+	d.Demands = append(d.Demands, sim.Demands(nil)...)
 	for _, g := range limit(d.Groups, 8) {
-		v.line("%d nodes (e.g. %s): %s", g.Count, g.Example, strings.Join(g.Reasons, "; "))
+		v.line("%d nodes (e.g. %s): %s", g.Count, g.Example, strings.Join(append(slices.Clone(g.Reasons), g.Free...), "; "))
 	}
-	refusedBy, hasEvent := has(j.events(ctx, v.subject, string(p.UID)), []string{"FailedScheduling"})
-	if hasEvent {
-		v.line("the scheduler says: %s", refusedBy.Message)
+	if refused {
+		v.line("the scheduler says (%s ago): %s", j.ago(said.Last), d.Said)
+		d.Differs = append(d.Differs, filters.Read(said.Message).Differs(verdicts)...)
+		for _, x := range d.Differs {
+			v.line("differs: %s", x)
+		}
 	}
-	age := j.now().Sub(p.CreationTimestamp.Time)
-	switch {
-	case len(nodes) == 0:
-		v.fault("kube.sched_insufficient_resources", incident.Critical, 0.9, v.subject, fmt.Sprintf("the cluster has no node that pod %s could run on", v.subject.Path()), params("nodes", "0"))
-	case d.Fits > 0 && !hasEvent && age > 2*settle && len(p.Spec.ResourceClaims) == 0 && condition(p, corev1.PodScheduled) == nil && !mountsClaim(p):
-		name := cmp.Or(p.Spec.SchedulerName, corev1.DefaultSchedulerName)
-		v.fault("kube.sched_no_scheduler", incident.Critical, 0.8, v.subject, fmt.Sprintf("%d nodes fit pod %s, and no scheduler named %s has looked at it", d.Fits, v.subject.Path(), name), params("scheduler", name))
-	case d.Fits == 0 && (age > settle || hasEvent):
-		j.decide(v, p, nodes, refused)
+	for _, l := range d.Limits {
+		v.line("not seen: %s", l)
 	}
+	j.conclude(ctx, v, &attempt{p: p, d: d, sim: sim, decision: decision, said: filters.Read(said.Message), refused: refused, age: age, verdicts: verdicts})
 	return nil
 }
 
-func mountsClaim(p *corev1.Pod) bool {
-	return slices.ContainsFunc(p.Spec.Volumes, func(vol corev1.Volume) bool { return vol.PersistentVolumeClaim != nil || vol.Ephemeral != nil })
+// attempt is a simulation and what it is held against.
+type attempt struct {
+	p        *corev1.Pod
+	d        *Scheduling
+	sim      *filters.Simulation
+	decision filters.Decision
+	verdicts []filters.Verdict
+	said     filters.Said
+	refused  bool
+	age      time.Duration
 }
 
-// groups puts nodes together that refuse for the same reasons, largest first.
-func groups(nodes []*corev1.Node, refused [][]refusal) []NodeGroup {
-	byKey := map[string]*NodeGroup{}
-	for i, n := range nodes {
-		var reasons []string
-		for _, r := range refused[i] {
-			reasons = append(reasons, r.why)
-		}
-		if len(reasons) == 0 {
-			reasons = []string{"fits"}
-		}
-		k := strings.Join(reasons, "|")
-		g := byKey[k]
-		if g == nil {
-			g = &NodeGroup{Example: n.Name, Reasons: reasons}
-			byKey[k] = g
-		}
-		g.Count++
-		g.Example = min(g.Example, n.Name)
-	}
-	out := make([]NodeGroup, 0, len(byKey))
-	for _, k := range slices.Sorted(maps.Keys(byKey)) {
-		out = append(out, *byKey[k])
-	}
-	slices.SortStableFunc(out, func(a, b NodeGroup) int { return b.Count - a.Count })
-	return out
-}
-
-// decide names the filter without which some node would fit: the cheapest
-// single one; where no single one suffices, those of the nearest node, with
-// less confidence.
-func (j *judge) decide(v *verdict, p *corev1.Pod, nodes []*corev1.Node, refused [][]refusal) {
-	single := map[string][]int{}
-	nearest := -1
-	for i := range nodes {
-		kinds := filtersOf(refused[i])
-		if len(kinds) == 1 {
-			single[kinds[0]] = append(single[kinds[0]], i)
-		}
-		if nearest < 0 || len(kinds) < len(filtersOf(refused[nearest])) {
-			nearest = i
-		}
-	}
-	// What a pod's own author can mend stands before what the fleet lacks.
-	for _, f := range []string{byAffinity, bySpread, byPort, byVolume, byResource, byTaint, byCordon, bySelector} {
-		if is := single[f]; len(is) > 0 {
-			j.blame(v, p, nodes, refused, f, is, 0.93)
-			return
-		}
-	}
-	for _, f := range filtersOf(refused[nearest]) {
-		j.blame(v, p, nodes, refused, f, []int{nearest}, 0.6)
+// conclude names what stands between the pod and the nodes.
+func (j *judge) conclude(ctx context.Context, v *verdict, a *attempt) {
+	switch {
+	case a.d.State == "waits for a volume":
+	case a.d.Nodes == 0:
+		v.fault("kube.sched_insufficient_resources", incident.Critical, 0.9, v.subject, fmt.Sprintf("the cluster has no node that pod %s could run on", v.subject.Path()), params("nodes", "0"))
+	case a.decision.Main != nil:
+		j.blame(ctx, v, a)
+	case j.gang(ctx, v, a):
+	case !a.refused && condition(a.p, corev1.PodScheduled) == nil && a.age > 2*settle && len(a.p.Spec.ResourceClaims) == 0:
+		name := cmp.Or(a.p.Spec.SchedulerName, corev1.DefaultSchedulerName)
+		v.fault("kube.sched_no_scheduler", incident.Critical, 0.8, v.subject, fmt.Sprintf("%d nodes fit pod %s, and no scheduler named %s has looked at it for %s", a.d.Fits, v.subject.Path(), name, j.ago(a.p.CreationTimestamp.Time)), params("scheduler", name))
+	case !a.refused && len(a.p.Spec.ResourceClaims) > 0:
+		v.line("the scheduler writes no event for a pod whose ResourceClaims do not exist yet: it is not let into the queue")
+	case a.refused && len(a.d.Limits) > 0 && !a.said.Claims:
+		// What could not be read may hold what the scheduler saw.
+		j.wordOnly(v, a.p, a.said)
 	}
 }
 
-func filtersOf(rs []refusal) []string {
-	var out []string
-	for _, r := range rs {
-		if !slices.Contains(out, r.filter) {
-			out = append(out, r.filter)
-		}
-	}
-	return out
-}
-
-// blame writes the finding for one filter, from the nodes it alone refuses.
-func (j *judge) blame(v *verdict, p *corev1.Pod, nodes []*corev1.Node, refused [][]refusal, filter string, is []int, conf float64) {
-	var rs []refusal
-	for _, i := range is {
-		for _, r := range refused[i] {
-			if r.filter == filter {
-				rs = append(rs, r)
-			}
-		}
-	}
-	r, count := rs[0], fmt.Sprint(len(is))
-	pod := v.subject.Path()
-	example := nodes[is[0]].Name
-	switch filter {
-	case byCordon:
-		n := j.ref("", "Node", "", example)
-		v.edge(v.subject, graph.BlockedBy, n)
-		v.fault("kube.sched_node_cordoned", incident.Critical, conf, n, fmt.Sprintf("node %s would fit pod %s, but it is cordoned (%s such nodes)", example, pod, count), nil)
-	case byTaint:
-		v.fault("kube.sched_taint_not_tolerated", incident.Critical, conf, v.subject, fmt.Sprintf("%s nodes (e.g. %s) would fit pod %s, but carry the taint %s, which it does not tolerate", count, example, pod, r.detail), params("taint", r.detail, "nodes", count))
-	case bySelector:
-		v.fault("kube.sched_node_selector_mismatch", incident.Critical, conf, v.subject, fmt.Sprintf("no node has the labels that pod %s asks for: %s; %s", pod, selectorText(p), nearestLabels(p, nodes)), params("selector", selectorText(p), "nearest", example))
-	case byResource:
-		j.blameResource(v, p, rs, example, count, conf)
-	case byAffinity:
-		v.fault("kube.sched_affinity_unsatisfied", incident.Critical, conf, v.subject, fmt.Sprintf("%s nodes (e.g. %s) would fit pod %s, but %s", count, example, pod, r.why), params("term", r.detail, "nodes", count))
-	case bySpread:
-		v.fault("kube.sched_topology_spread", incident.Critical, conf, v.subject, fmt.Sprintf("%s nodes (e.g. %s) would fit pod %s, but %s", count, example, pod, r.why), params("topology_key", r.detail))
-	case byPort:
-		v.fault("kube.sched_host_port_conflict", incident.Critical, conf, v.subject, fmt.Sprintf("on all %s nodes that would fit pod %s %s", count, pod, r.why), params("port", r.detail))
-	case byVolume:
-		pvc := j.ref("", "PersistentVolumeClaim", p.Namespace, r.detail)
-		v.edge(v.subject, graph.Mounts, pvc)
-		v.fault("kube.sched_volume_conflict", incident.Critical, conf, pvc, fmt.Sprintf("%s nodes (e.g. %s) would fit pod %s, but %s", count, example, pod, r.why), params("requires", r.why))
-	}
-}
-
-// blameResource names the scarce resource; one that no node has at all is a
-// different fault from one that is used up.
-func (j *judge) blameResource(v *verdict, p *corev1.Pod, rs []refusal, example, count string, conf float64) {
-	largest := map[string]resource.Quantity{}
-	for _, r := range rs {
-		if q, ok := largest[r.detail]; !ok || r.free.Cmp(q) > 0 {
-			largest[r.detail] = r.free
-		}
-	}
-	need := requests(p)
-	for _, name := range slices.Sorted(maps.Keys(largest)) {
-		free := largest[name]
-		want := need[corev1.ResourceName(name)]
-		if strings.Contains(name, "/") && !j.offered(name) {
-			v.fault("kube.sched_resource_unknown", incident.Critical, 0.7, v.subject, fmt.Sprintf("pod %s requests %s, which no node offers", v.subject.Path(), name), params("resource", name))
-			continue
-		}
-		v.fault("kube.sched_insufficient_resources", incident.Critical, conf, v.subject, fmt.Sprintf("pod %s requests %s of %s; of the %s nodes that would fit otherwise the largest free amount is %s (e.g. %s)", v.subject.Path(), want.String(), name, count, free.String(), example),
-			params("resource", name, "requested", want.String(), "largest_free", free.String(), "nodes", count))
+// wordOnly judges by the scheduler's message alone, where it names one filter.
+func (j *judge) wordOnly(v *verdict, p *corev1.Pod, said filters.Said) {
+	kinds := said.Kinds()
+	if len(kinds) != 1 || said.Claims || said.Waits {
 		return
 	}
+	code := map[filters.Filter]string{
+		filters.Resource: "kube.sched_insufficient_resources", filters.Taint: "kube.sched_taint_not_tolerated", filters.Lifecycle: "kube.sched_taint_not_tolerated",
+		filters.Selector: "kube.sched_node_selector_mismatch", filters.Affinity: "kube.sched_affinity_unsatisfied", filters.Spread: "kube.sched_topology_spread", filters.Port: "kube.sched_host_port_conflict",
+	}[kinds[0]]
+	if code == "" {
+		return
+	}
+	n := said.Counts[kinds[0]]
+	v.fault(code, incident.Critical, 0.6, v.subject, fmt.Sprintf("the scheduler refuses pod %s on %d of %d nodes by %s; the nodes themselves could not be checked", v.subject.Path(), n, said.Nodes, kinds[0]), params("nodes", fmt.Sprint(n)))
 }
 
-// offered reports whether any node has the extended resource.
-func (j *judge) offered(name string) bool {
-	nodes, err := j.src.Nodes(context.Background())
+// gang says that a pod waits for others of its group, which the scheduler takes
+// together or not at all.
+func (j *judge) gang(ctx context.Context, v *verdict, a *attempt) bool {
+	g, ok := j.groupOf(ctx, a.p)
+	if !ok {
+		return false
+	}
+	pods, err := j.src.Pods(ctx, a.p.Namespace)
 	if err != nil {
+		return false
+	}
+	have, waiting := 0, 0
+	for _, p := range pods {
+		if o, in := groupName(p); in && o == g.name && !over(p) && p.DeletionTimestamp == nil {
+			have++
+			if p.Spec.NodeName == "" {
+				waiting++
+			}
+		}
+	}
+	v.line("gang %s: %d pods of at least %d, %d without a node", g.name, have, g.least, waiting)
+	switch {
+	case g.gone:
+		v.fault("kube.sched_quota_or_gang", incident.Critical, 0.85, v.subject, fmt.Sprintf("pod %s belongs to %s %s, which does not exist, so the scheduler does not take it up", v.subject.Path(), g.ref.Kind, g.name), params("group", g.name))
+		return true
+	case have < g.least:
+		v.fault("kube.sched_quota_or_gang", incident.Warning, 0.85, v.subject, fmt.Sprintf("pod %s waits for its gang %s: %d of %d pods exist", v.subject.Path(), g.name, have, g.least), params("group", g.name))
 		return true
 	}
-	return slices.ContainsFunc(nodes, func(n *corev1.Node) bool { q := n.Status.Allocatable[corev1.ResourceName(name)]; return !q.IsZero() })
-}
-
-func selectorText(p *corev1.Pod) string {
-	var parts []string
-	for _, k := range slices.Sorted(maps.Keys(p.Spec.NodeSelector)) {
-		parts = append(parts, k+"="+p.Spec.NodeSelector[k])
+	if slots := a.sim.Slots(a.verdicts, waiting); slots < waiting {
+		v.fault("kube.sched_insufficient_resources", incident.Critical, 0.8, v.subject, fmt.Sprintf("gang %s is placed together or not at all: %d pods like %s wait, and the nodes have room for %d", g.name, waiting, v.subject.Path(), slots), params("nodes", fmt.Sprint(a.d.Fits), "requested", fmt.Sprint(waiting), "largest_free", fmt.Sprint(slots), "resource", "pods of the gang"))
+		return true
 	}
-	if a := p.Spec.Affinity; a != nil && a.NodeAffinity != nil && a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution != nil {
-		for _, t := range a.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
-			for _, e := range t.MatchExpressions {
-				parts = append(parts, fmt.Sprintf("%s %s %s", e.Key, e.Operator, strings.Join(e.Values, ",")))
-			}
-		}
+	return false
+}
+
+// podGroup is the group a pod is scheduled with.
+type podGroup struct {
+	name  string
+	ref   incident.Ref
+	least int
+	gone  bool
+}
+
+// groupName tells the gang of a pod: spec.schedulingGroup (Kubernetes 1.36), the
+// label of the coscheduling plugin, the annotation of Volcano.
+func groupName(p *corev1.Pod) (string, bool) {
+	if g := p.Spec.SchedulingGroup; g != nil && g.PodGroupName != nil {
+		return *g.PodGroupName, true
 	}
-	return strings.Join(parts, ", ")
+	name := firstOf(p.Labels["scheduling.x-k8s.io/pod-group"], p.Labels["pod-group.scheduling.sigs.k8s.io"], p.Annotations["scheduling.k8s.io/group-name"])
+	return name, name != ""
 }
 
-// nearestLabels says which values the nodes have for the keys that are asked for.
-func nearestLabels(p *corev1.Pod, nodes []*corev1.Node) string {
-	var parts []string
-	for _, k := range slices.Sorted(maps.Keys(p.Spec.NodeSelector)) {
-		seen := map[string]int{}
-		for _, n := range nodes {
-			if val, ok := n.Labels[k]; ok {
-				seen[val]++
-			}
-		}
-		if seen[p.Spec.NodeSelector[k]] > 0 {
-			continue
-		}
-		if len(seen) == 0 {
-			parts = append(parts, "no node has "+k)
-			continue
-		}
-		parts = append(parts, "nodes have "+k+"="+strings.Join(limit(slices.Sorted(maps.Keys(seen)), 5), ", "))
+func (j *judge) groupOf(ctx context.Context, p *corev1.Pod) (podGroup, bool) {
+	name, ok := groupName(p)
+	if !ok {
+		return podGroup{}, false
 	}
-	return cmp.Or(strings.Join(parts, "; "), "see the groups of nodes")
-}
-
-// taintRefusal gives the first taint that keeps the pod away.
-func taintRefusal(p *corev1.Pod, n *corev1.Node) (corev1.Taint, bool) {
-	return corev1helpers.FindMatchingUntoleratedTaint(klog.Background(), n.Spec.Taints, p.Spec.Tolerations, func(t *corev1.Taint) bool {
-		return t.Effect != corev1.TaintEffectPreferNoSchedule && t.Key != corev1.TaintNodeUnschedulable
-	}, true)
-}
-
-func matchesNode(p *corev1.Pod, n *corev1.Node) bool {
-	ok, err := nodeaffinity.GetRequiredNodeAffinity(p).Match(n)
-	return ok && err == nil
+	group, path := "scheduling.x-k8s.io", []string{"spec", "minMember"}
+	switch {
+	case p.Spec.SchedulingGroup != nil:
+		group, path = "scheduling.k8s.io", []string{"spec", "schedulingPolicy", "gang", "minCount"}
+	case p.Annotations["scheduling.k8s.io/group-name"] != "":
+		group = "scheduling.volcano.sh"
+	}
+	g := podGroup{name: name, ref: j.ref(group, "PodGroup", p.Namespace, name)}
+	u, err := j.src.Get(ctx, g.ref)
+	if err != nil {
+		g.gone = missing(err)
+		return g, g.gone
+	}
+	g.least = int(number(u.Object, path...))
+	return g, g.least > 0
 }

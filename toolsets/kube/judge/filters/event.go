@@ -150,3 +150,6 @@ func (s Said) Differs(vs []Verdict) []string {
 	}
 	return out
 }
+
+// Counted reports whether the message names a filter.
+func (s Said) Counted(f Filter) bool { return s.Counts[f] > 0 }

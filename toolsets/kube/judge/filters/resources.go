@@ -248,3 +248,29 @@ func (s *Simulation) hostPortsOf(n *corev1.Node, out []Refusal) []Refusal {
 	}
 	return out
 }
+
+// Slots counts how many pods like this one the nodes that fit have room for,
+// by resources alone, at most enough.
+func (s *Simulation) Slots(vs []Verdict, enough int) int {
+	slots := 0
+	for _, v := range vs {
+		if !v.Fits() {
+			continue
+		}
+		used := s.usage(v.Node.Name, nil)
+		room := enough
+		for name, want := range s.need {
+			q := v.Node.Status.Allocatable[name]
+			if have := amount(name, q); have > 0 {
+				room = min(room, int((have-used[name])/want))
+			}
+		}
+		if q, said := v.Node.Status.Allocatable[corev1.ResourcePods]; said {
+			room = min(room, int(q.Value())-len(s.byNode[v.Node.Name]))
+		}
+		if slots += max(room, 0); slots >= enough {
+			return enough
+		}
+	}
+	return slots
+}
