@@ -250,7 +250,7 @@ func (e *Engine) rivals(ctx context.Context, r *Runbook, f Facts, all []Verdict)
 			}
 			c := all[j].Cause
 			why, reads := e.text(ctx, r, c.Unless, f.vars(r, all[i].Finding))
-			if f.failed(reads) != "" {
+			if f.failed(reads) != "" || (c.Unless != "" && why == "") {
 				continue
 			}
 			all[i].Rivals = append(all[i].Rivals, Rival{Code: all[j].Code, What: first(c.Title, c.ID), Why: why, Steps: slices.Compact(slices.Sorted(slices.Values(append(reads, all[j].Steps...))))})

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 )
 
@@ -145,6 +146,9 @@ func (s *session) fill(d *incident.Diagnosis, picked []*candidate, symptoms []in
 				d.Chain = append(d.Chain, e)
 			}
 		}
+		if i == 0 {
+			d.Chain = append(d.Chain, s.tail(cause.Subject)...)
+		}
 		for _, p := range c.proposals {
 			if !slices.ContainsFunc(d.Proposals, func(o incident.Proposal) bool {
 				return o.Action == p.Action && fmt.Sprint(o.Params) == fmt.Sprint(p.Params)
@@ -164,6 +168,22 @@ func (s *session) fill(d *incident.Diagnosis, picked []*candidate, symptoms []in
 			d.Unexplained = append(d.Unexplained, f)
 		}
 	}
+}
+
+// tail continues a chain beyond the cause: from a claim to its class and to
+// who offers it, which says what the cause was weighed against.
+func (s *session) tail(at incident.Ref) []incident.Edge {
+	var out []incident.Edge
+	for _, rel := range []string{graph.Class, graph.OfferedBy} {
+		i := slices.IndexFunc(s.graph.Out(at), func(e incident.Edge) bool { return e.Relation == rel })
+		if i < 0 {
+			break
+		}
+		e := s.graph.Out(at)[i]
+		out = append(out, e)
+		at = e.To
+	}
+	return out
 }
 
 // history lists what was trouble and is over, on things the walk reached.

@@ -135,8 +135,25 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []tool.Toolset{k, d}, nil
+	return []tool.Toolset{k, d, telemetry{}}, nil
 }
+
+// telemetry stands for the metrics of GPUs, which this build has no source for:
+// an answer then says that they were not seen.
+type telemetry struct{}
+
+var _ tool.Toolset = telemetry{}
+
+// Name implements tool.Toolset.
+func (telemetry) Name() string { return "GPU telemetry" }
+
+// Status implements tool.Toolset.
+func (telemetry) Status(context.Context) tool.Status {
+	return tool.Status{State: tool.Absent, Reason: "Prometheus not configured"}
+}
+
+// Tools implements tool.Toolset.
+func (telemetry) Tools() []tool.Tool { return nil }
 
 // Investigate answers one question. The report is complete also when the error
 // is not nil.

@@ -67,7 +67,7 @@ func draw(t *rapid.T) drawn {
 }
 
 func drawSlices(t *rapid.T, node string) []*resourceapi.ResourceSlice {
-	if rapid.IntRange(0, 5).Draw(t, "no slice") == 0 {
+	if rapid.IntRange(0, 8).Draw(t, "no slice") == 0 {
 		return nil
 	}
 	var out []*resourceapi.ResourceSlice
@@ -112,7 +112,7 @@ func drawSlices(t *rapid.T, node string) []*resourceapi.ResourceSlice {
 func drawSlice(t *rapid.T, node string, part int) *resourceapi.ResourceSlice {
 	s := &resourceapi.ResourceSlice{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprintf("%s-%d", node, part)}, Spec: resourceapi.ResourceSliceSpec{
 		Driver: "gpu.acme.io", NodeName: &node, Pool: resourceapi.ResourcePool{Name: node, Generation: 1, ResourceSliceCount: 1}}}
-	for i := range rapid.IntRange(0, 4).Draw(t, "devices") {
+	for i := range rapid.IntRange(1, 4).Draw(t, "devices") {
 		model := rapid.SampledFrom([]string{"A", "B"}).Draw(t, "model")
 		d := resourceapi.Device{Name: fmt.Sprintf("d%d", part*4+i), Attributes: map[resourceapi.QualifiedName]resourceapi.DeviceAttribute{"model": {StringValue: &model}}}
 		if rapid.IntRange(0, 9).Draw(t, "no root") != 0 {
@@ -136,7 +136,7 @@ func (d *drawn) drawHolders(t *rapid.T) {
 	n := 0
 	for _, s := range d.snap.Slices {
 		for i := range s.Spec.Devices {
-			if rapid.IntRange(0, 2).Draw(t, "held") != 0 {
+			if rapid.IntRange(0, 4).Draw(t, "held") != 0 {
 				continue
 			}
 			n++
@@ -162,8 +162,8 @@ func drawClaim(t *rapid.T) *resourceapi.ResourceClaim {
 		return []resourceapi.DeviceSelector{{CEL: celSelector(e)}}
 	}
 	exact := func() *resourceapi.ExactDeviceRequest {
-		r := &resourceapi.ExactDeviceRequest{DeviceClassName: "gpu", AllocationMode: resourceapi.DeviceAllocationModeExactCount, Count: int64(rapid.IntRange(1, 4).Draw(t, "count")), Selectors: sel()}
-		if rapid.IntRange(0, 5).Draw(t, "all") == 0 {
+		r := &resourceapi.ExactDeviceRequest{DeviceClassName: "gpu", AllocationMode: resourceapi.DeviceAllocationModeExactCount, Count: rapid.SampledFrom([]int64{1, 1, 1, 2, 2, 4}).Draw(t, "count"), Selectors: sel()}
+		if rapid.IntRange(0, 11).Draw(t, "all") == 0 {
 			r.AllocationMode, r.Count = resourceapi.DeviceAllocationModeAll, 0
 		}
 		if rapid.IntRange(0, 3).Draw(t, "tolerates") == 0 {
