@@ -3,6 +3,7 @@ package dra
 import (
 	"context"
 	"encoding/binary"
+	"log/slog"
 	"slices"
 	"sort"
 	"strings"
@@ -33,6 +34,7 @@ type attempt struct {
 	pod   *corev1.Pod
 	comp  *selector.Compiler
 	cache *cel.Cache
+	log   slog.Handler
 	// claims without an allocation, tried together; pinned are allocated ones.
 	claims []*resourceapi.ResourceClaim
 	pinned []*resourceapi.ResourceClaim
@@ -455,7 +457,7 @@ func (a *attempt) try(ctx context.Context, g *group, changes ...change) (allocat
 	ctx, cancel := context.WithTimeout(ctx, groupDeadline)
 	defer cancel()
 	v, err := allocator.Try(ctx, allocator.Input{
-		Features: t.features, State: t.state, Classes: t.classes, Slices: t.slices, Cache: a.cache,
+		Features: t.features, State: t.state, Classes: t.classes, Slices: t.slices, Cache: a.cache, Log: a.log,
 	}, g.rep(), t.claims)
 	if v.TimedOut {
 		a.timeouts++

@@ -146,6 +146,7 @@ func (t *Toolset) tryNodes(ctx context.Context, s *subject, out *Explanation) ([
 	}
 	out.Features = w.assume.String()
 	a := newAttempt(w, s.pod, s.claims)
+	a.log = t.log
 	if a.extended {
 		for _, c := range a.tried() {
 			if c.UID == "" && c.Annotations[resourceapi.ExtendedResourceClaimAnnotation] == "true" {
@@ -159,7 +160,37 @@ func (t *Toolset) tryNodes(ctx context.Context, s *subject, out *Explanation) ([
 	if err := n.run(ctx); err != nil {
 		return nil, nil, err
 	}
+	if out.Verdict == "fits" && s.pod != nil {
+		t.saidOtherwise(s, n)
+	}
 	return n.findings, n.edges, nil
+}
+
+// saidOtherwise compares a verdict "fits" with what the scheduler last wrote into
+// the pod: a gang whose pods wait for each other's claim (F38), or a refusal that
+// is older than the present state.
+func (t *Toolset) saidOtherwise(s *subject, n *analysis) {
+	for _, c := range s.pod.Status.Conditions {
+		if c.Type != corev1.PodScheduled || c.Status != corev1.ConditionFalse {
+			continue
+		}
+		if c.Reason != corev1.PodReasonSchedulingGated && (strings.Contains(c.Message, "cannot allocate all claims") || strings.Contains(c.Message, "resourceclaim")) {
+			n.out.Notes = append(n.out.Notes, "the scheduler said earlier: "+quote(c.Message)+"; with things as they are now the claims fit")
+		}
+		if !strings.Contains(c.Message, "is in the process of being allocated") || s.pod.Spec.SchedulingGroup == nil || t.now().Sub(c.LastTransitionTime.Time) < leakAge {
+			continue
+		}
+		group := ""
+		if g := s.pod.Spec.SchedulingGroup.PodGroupName; g != nil {
+			group = *g
+		}
+		for _, claim := range s.claims {
+			if strings.Contains(c.Message, claim.Name) {
+				n.fault("dra.gang_claim_contention", t.claimRef(claim.Namespace, claim.Name), 0.85, map[string]string{"group": group, "message": c.Message},
+					"pods of group %s wait for claim %s, which they share and which is always in the process of being allocated to another of them", group, claim.Name)
+			}
+		}
+	}
 }
 
 // symptoms marks the claims that wait, once something about them stands in the

@@ -144,6 +144,9 @@ func (n *analysis) noSlices(x *want) bool {
 			"DeviceClass %s selects driver %s, which publishes no ResourceSlice; the driver that does is called %s", x.className, d, near)
 		return true
 	}
+	if n.cannotGrow(d, x) {
+		return true
+	}
 	n.fault("dra.driver_no_slices", n.t.driverRef(d), 0.93, map[string]string{"driver": d, "class": x.className, "request": x.name},
 		"driver %s, selected by class %s, publishes no device in the whole cluster", d, x.className)
 	n.edge(n.t.classRef(x.className), graph.OfferedBy, n.t.driverRef(d))

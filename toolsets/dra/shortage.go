@@ -76,3 +76,31 @@ func (n *analysis) missingNodes(ctx context.Context, x *want) bool {
 	}
 	return found
 }
+
+// cannotGrow reports, where no node offers a driver's devices and none is meant
+// to, that an autoscaler was asked for one and declined: it has no template that
+// shows such devices (F11).
+func (n *analysis) cannotGrow(driver string, x *want) bool {
+	if n.a.pod == nil {
+		return false
+	}
+	events, err := n.t.read.events(context.Background(), n.a.pod.Namespace, "Pod", n.a.pod.Name)
+	if err != nil {
+		return false
+	}
+	i := slices.IndexFunc(events, func(e corev1.Event) bool {
+		declined := e.Reason == "NotTriggerScaleUp" || e.Reason == "FailedScheduling" && (e.Source.Component == "karpenter" || e.ReportingController == "karpenter")
+		return declined && !n.t.stale(eventTime(&e), prepareWindow)
+	})
+	if i < 0 {
+		return false
+	}
+	p, err := n.t.plugin(context.Background(), n.a.w, driver)
+	if err != nil || p != nil && len(p.should) > 0 {
+		return false // nodes for the driver exist; that they offer nothing is the driver's fault
+	}
+	pod := n.t.podRef(n.a.pod.Namespace, n.a.pod.Name)
+	n.fault("dra.scale_from_zero", pod, 0.9, map[string]string{"group": "", "driver": driver, "class": x.className, "message": events[i].Message},
+		"no node offers devices of driver %s (class %s), and the autoscaler does not add one: %s", driver, x.className, quote(events[i].Message))
+	return true
+}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -42,6 +43,9 @@ type Config struct {
 	Now func() time.Time
 	// TTL is how long lists are reused; zero means DefaultTTL.
 	TTL time.Duration
+	// AllocatorLog, when set, receives what the scheduler's allocator itself logs
+	// while dra_explain runs it (levels down to -7): a self-check for developers.
+	AllocatorLog slog.Handler
 }
 
 // Toolset offers the dra_* tools. It is safe for concurrent use.
@@ -50,6 +54,7 @@ type Toolset struct {
 	now     func() time.Time
 	read    *reader
 	status  *cell[tool.Status]
+	log     slog.Handler
 	tools   []tool.Tool
 }
 
@@ -74,7 +79,7 @@ func New(c Config) (*Toolset, error) {
 	if c.TTL <= 0 {
 		c.TTL = DefaultTTL
 	}
-	t := &Toolset{cluster: c.Cluster, now: c.Now, read: newReader(c), status: newCell[tool.Status](c.Now, c.TTL)}
+	t := &Toolset{cluster: c.Cluster, now: c.Now, read: newReader(c), log: c.AllocatorLog, status: newCell[tool.Status](c.Now, c.TTL)}
 	for _, mk := range []func() (tool.Tool, error){
 		t.explainTool, t.whatIfTool, t.claimTool, t.driverTool, t.overviewTool,
 		t.devicesTool, t.extendedTool, t.topologyTool, t.lintTool, t.surveyTool, t.kueueTool,

@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	resourceapi "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/sets"
 	"k8s.io/dynamic-resource-allocation/cel"
 	"k8s.io/dynamic-resource-allocation/structured"
+	"k8s.io/klog/v2"
 )
 
 // ResultLimit is how many devices one claim may hold
@@ -105,6 +108,10 @@ type Input struct {
 	// Slices with the DeviceTaintRules merged in; those of other nodes are ignored.
 	Slices []*resourceapi.ResourceSlice
 	Cache  *cel.Cache
+	// Log, when set, receives the allocator's own words at up to verbosity 7
+	// (level -7): why each device is passed over, except for taints. The strings
+	// are not stable; they are for a self-check, never for a judgement.
+	Log slog.Handler
 }
 
 // Verdict is what the scheduler would conclude for one node.
@@ -126,6 +133,9 @@ type Verdict struct {
 func Try(ctx context.Context, in Input, node *corev1.Node, claims []*resourceapi.ResourceClaim) (Verdict, error) {
 	if len(claims) == 0 {
 		return Verdict{Fits: true}, nil
+	}
+	if in.Log != nil {
+		ctx = klog.NewContext(ctx, logr.FromSlogHandler(in.Log))
 	}
 	a, err := structured.NewAllocator(ctx, in.Features, in.State, in.Classes, in.Slices, in.Cache)
 	if err != nil {
