@@ -158,8 +158,8 @@ func hasToken(text, name string) bool {
 		}
 		i += from
 		j := i + len(name)
-		left := i == 0 || !wordByte(text[i-1]) && !(joins(text[i-1]) && i > 1 && wordByte(text[i-2]))
-		right := j == len(text) || !wordByte(text[j]) && !(joins(text[j]) && j+1 < len(text) && wordByte(text[j+1]))
+		left := i == 0 || !wordByte(text[i-1]) && (!joins(text[i-1]) || i <= 1 || !wordByte(text[i-2]))
+		right := j == len(text) || !wordByte(text[j]) && (!joins(text[j]) || j+1 >= len(text) || !wordByte(text[j+1]))
 		if left && right {
 			return true
 		}

@@ -95,8 +95,7 @@ func decodeConclusion(raw string) (incident.Diagnosis, error) {
 	var c conclusion
 	d := json.NewDecoder(strings.NewReader(raw))
 	if err := d.Decode(&c); err != nil {
-		var typed *json.UnmarshalTypeError
-		if errors.As(err, &typed) {
+		if typed, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			return incident.Diagnosis{}, fmt.Errorf("%s: %s is not what belongs at %q", concludeTool, typed.Value, typed.Field)
 		}
 		return incident.Diagnosis{}, fmt.Errorf("%s: the arguments are not valid JSON: %w", concludeTool, err)

@@ -66,8 +66,8 @@ func (c *conversation) fit(why string) error {
 
 // newest gives the index from which the results of the last turn begin.
 func (c *conversation) newest() int {
-	for i := len(c.history) - 1; i >= 0; i-- {
-		if c.history[i].msg.Role == llm.Assistant {
+	for i, v := range slices.Backward(c.history) {
+		if v.msg.Role == llm.Assistant {
 			return i
 		}
 	}

@@ -78,7 +78,7 @@ func (c *conversation) written(ctx context.Context, text string) (done, handled 
 		Outcome json.RawMessage `json:"outcome"`
 	}
 	if json.Unmarshal([]byte(raw), &answer) != nil {
-		return false, false, nil
+		return false, false, nil //nolint:nilerr // prose is no answer of the text protocol, and no failure
 	}
 	if len(answer.Conclusion) == 0 && len(answer.Outcome) > 0 {
 		answer.Conclusion = json.RawMessage(raw)

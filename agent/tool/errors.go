@@ -42,8 +42,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // KindOf gives the kind of an error, Internal if it is not an *Error.
 func KindOf(err error) Kind {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Kind
 	}
 	return Internal

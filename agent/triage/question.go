@@ -154,10 +154,8 @@ func read(q incident.Question) reading {
 // slashed reads "ns/name", "kind/name" and "kind/ns/name".
 func slashed(lx lexer, t, before string, kinds map[string]string) (tool.Mention, bool) {
 	parts := strings.Split(t, "/")
-	for _, p := range parts {
-		if p == "" {
-			return tool.Mention{}, false
-		}
+	if slices.Contains(parts, "") {
+		return tool.Mention{}, false
 	}
 	switch len(parts) {
 	case 2:

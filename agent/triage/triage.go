@@ -81,8 +81,6 @@ type session struct {
 	roots    []incident.Ref
 	// surveyed are the roots that stand for many things: a namespace, the cluster.
 	surveyed map[incident.Ref]bool
-	refuted  []incident.Refutation
-	claims   []incident.Claim
 	visited  map[incident.Ref]int
 }
 

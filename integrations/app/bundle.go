@@ -60,7 +60,7 @@ func ServeBundle(ctx context.Context, name, addr, kubeconfig string, ready func(
 		if err := writeKubeconfig(kubeconfig, first(b.Manifest.Cluster, "bundle"), url); err != nil {
 			return err
 		}
-		defer os.Remove(kubeconfig)
+		defer func() { _ = os.Remove(kubeconfig) }()
 	}
 	if err := ready(url); err != nil {
 		return err

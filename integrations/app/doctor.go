@@ -36,7 +36,7 @@ func Doctor(ctx context.Context, cfg Config) []Health {
 	if err != nil {
 		return append(out, broken("source", err))
 	}
-	defer a.Close()
+	defer func() { _ = a.Close() }()
 	out = append(out, Health{What: "source", State: "ok", Text: a.src.cluster + " at " + a.src.rest.Host})
 	for _, ts := range a.toolsets {
 		st := ts.Status(ctx)
@@ -57,8 +57,7 @@ func Doctor(ctx context.Context, cfg Config) []Health {
 
 func broken(what string, err error) Health {
 	h := Health{What: what, State: "broken", Text: err.Error()}
-	var e *tool.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*tool.Error](err); ok {
 		h.Text, h.Fix = e.User, e.Fix
 	}
 	return h

@@ -60,7 +60,7 @@ func newDemo(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer a.Close()
+			defer func() { _ = a.Close() }()
 			return g.answer(cmd.Context(), a, cases[i].Ask(), ans.output)
 		},
 	}

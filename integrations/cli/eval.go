@@ -58,7 +58,7 @@ func newEvalRun(g *globals) *cobra.Command {
 				if err != nil {
 					return incident.Report{}, err
 				}
-				defer a.Close()
+				defer func() { _ = a.Close() }()
 				return a.Investigate(ctx, c.Ask(), event.SinkFunc(func(event.Event) {}))
 			}
 			res, err := evals.Run(cmd.Context(), cases, investigate, evals.Options{Runs: runs, Known: known, Progress: func(r evals.Row) {

@@ -48,12 +48,10 @@ func code(err error) int {
 	if errors.Is(err, context.Canceled) {
 		return exitInterrupted
 	}
-	var e *exitError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*exitError](err); ok {
 		return e.code
 	}
-	var t *tool.Error
-	if errors.As(err, &t) {
+	if t, ok := errors.AsType[*tool.Error](err); ok {
 		switch t.Kind {
 		case tool.Unreachable, tool.TimedOut, tool.Forbidden:
 			return exitUnreachable

@@ -73,7 +73,7 @@ func newToolsCall(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			defer a.Close()
+			defer func() { _ = a.Close() }()
 			answer, err := a.CallTool(cmd.Context(), names[0], json.RawMessage(args))
 			if err != nil {
 				return err
