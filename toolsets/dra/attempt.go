@@ -308,7 +308,7 @@ func (a *attempt) poolState(s *slice) string {
 		b.WriteByte('x')
 	}
 	if !p.local {
-		b.WriteString(p.poolID.name)
+		b.WriteString(p.name)
 		return b.String()
 	}
 	for i := range s.counters {

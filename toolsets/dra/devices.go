@@ -145,13 +145,15 @@ func (t *Toolset) groupDevices(ctx context.Context, w *world, in DevicesIn, x *w
 		r.Count++
 		places[key][at(s, d)] = true
 		r.Nodes = len(places[key])
-		for _, h := range w.use.holds[idOf(s, d)] {
+		hs := w.use.holds[idOf(s, d)]
+		if len(hs) > 0 {
 			r.InUse++
+		}
+		for _, h := range hs {
 			who := h.claim.Namespace + "/" + h.claim.Name + consumers(h.claim)
 			if len(r.UsedBy) < 4 && !slices.Contains(r.UsedBy, who) {
 				r.UsedBy = append(r.UsedBy, who)
 			}
-			break
 		}
 	})
 	for _, k := range slices.Sorted(maps.Keys(rows)) {

@@ -157,20 +157,20 @@ func (l *driverLook) pools() {
 		if p.complete() && p.invalid == "" && len(p.stale) == 0 {
 			continue
 		}
-		v := PoolView{Driver: p.driver, Pool: p.poolID.name, Generation: p.generation, Have: len(p.slices), Want: p.want, Stale: len(p.stale), Invalid: p.invalid}
+		v := PoolView{Driver: p.driver, Pool: p.name, Generation: p.generation, Have: len(p.slices), Want: p.want, Stale: len(p.stale), Invalid: p.invalid}
 		l.out.Pools = append(l.out.Pools, v)
-		ref := l.t.poolRef(p.driver, p.poolID.name)
+		ref := l.t.poolRef(p.driver, p.name)
 		young := slices.ContainsFunc(p.slices, func(s *slice) bool { return l.t.settling(s.created) })
 		switch {
 		case young:
-			l.out.Notes = append(l.out.Notes, fmt.Sprintf("pool %s is being published just now", p.poolID.name))
+			l.out.Notes = append(l.out.Notes, fmt.Sprintf("pool %s is being published just now", p.name))
 		case !p.complete():
-			l.fault("dra.pool_incomplete", ref, unproven, map[string]string{"driver": p.driver, "pool": p.poolID.name, "have": itoa(v.Have), "want": itoa(v.Want), "generation": itoa(p.generation)},
-				"pool %s of driver %s has %d of %d slices of generation %d", p.poolID.name, p.driver, v.Have, v.Want, p.generation)
+			l.fault("dra.pool_incomplete", ref, unproven, map[string]string{"driver": p.driver, "pool": p.name, "have": itoa(v.Have), "want": itoa(v.Want), "generation": itoa(p.generation)},
+				"pool %s of driver %s has %d of %d slices of generation %d", p.name, p.driver, v.Have, v.Want, p.generation)
 			l.edge(l.ref(), graph.OfferedBy, ref)
 		case p.invalid != "":
-			l.fault("dra.pool_invalid", ref, unproven, map[string]string{"driver": p.driver, "pool": p.poolID.name, "message": p.invalid},
-				"pool %s of driver %s is refused as a whole: %s", p.poolID.name, p.driver, p.invalid)
+			l.fault("dra.pool_invalid", ref, unproven, map[string]string{"driver": p.driver, "pool": p.name, "message": p.invalid},
+				"pool %s of driver %s is refused as a whole: %s", p.name, p.driver, p.invalid)
 			l.edge(l.ref(), graph.OfferedBy, ref)
 		}
 	}
@@ -190,7 +190,7 @@ func (l *driverLook) ghosts(p *pool) {
 			continue
 		}
 		ref := l.t.ref(apiGroup, "ResourceSlice", "", s.name)
-		l.fault("dra.slice_orphaned", ref, 0.6, map[string]string{"node": node, "pool": p.poolID.name}, "slice %s (pool %s) offers %s on node %s, which does not exist", s.name, p.poolID.name, plural(len(s.devices), "device"), node)
+		l.fault("dra.slice_orphaned", ref, 0.6, map[string]string{"node": node, "pool": p.name}, "slice %s (pool %s) offers %s on node %s, which does not exist", s.name, p.name, plural(len(s.devices), "device"), node)
 		l.edge(l.ref(), graph.OfferedBy, ref)
 	}
 }

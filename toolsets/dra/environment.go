@@ -145,17 +145,17 @@ func (n *analysis) wanted(p *pool) bool {
 }
 
 func (n *analysis) poolFault(p *pool, confidence float64) {
-	ref := n.t.poolRef(p.driver, p.poolID.name)
+	ref := n.t.poolRef(p.driver, p.name)
 	for _, x := range n.a.wants {
 		n.edge(n.subject(x.claim), graph.OfferedBy, ref)
 	}
 	if p.invalid != "" && p.complete() {
-		n.fault("dra.pool_invalid", ref, confidence, map[string]string{"driver": p.driver, "pool": p.poolID.name, "message": p.invalid},
-			"pool %s of driver %s is refused as a whole: %s", p.poolID.name, p.driver, p.invalid)
+		n.fault("dra.pool_invalid", ref, confidence, map[string]string{"driver": p.driver, "pool": p.name, "message": p.invalid},
+			"pool %s of driver %s is refused as a whole: %s", p.name, p.driver, p.invalid)
 		return
 	}
-	n.fault("dra.pool_incomplete", ref, confidence, map[string]string{"driver": p.driver, "pool": p.poolID.name, "have": itoa(len(p.slices)), "want": itoa(p.want), "generation": itoa(p.generation)},
-		"pool %s of driver %s has %d of %d slices of generation %d, so its devices are skipped", p.poolID.name, p.driver, len(p.slices), p.want, p.generation)
+	n.fault("dra.pool_incomplete", ref, confidence, map[string]string{"driver": p.driver, "pool": p.name, "have": itoa(len(p.slices)), "want": itoa(p.want), "generation": itoa(p.generation)},
+		"pool %s of driver %s has %d of %d slices of generation %d, so its devices are skipped", p.name, p.driver, len(p.slices), p.want, p.generation)
 }
 
 // taintFaults reports the taints whose absence makes the claims fit (F23): a

@@ -19,8 +19,7 @@ func failure(err error, verb, resource, namespace, name string) error {
 	if err == nil {
 		return nil
 	}
-	var te *tool.Error
-	if errors.As(err, &te) {
+	if _, ok := errors.AsType[*tool.Error](err); ok {
 		return err
 	}
 	where := " in the whole cluster"
@@ -58,8 +57,7 @@ func failure(err error, verb, resource, namespace, name string) error {
 // gap says what a refused read hides.
 func gap(resource string, err error) incident.Gap {
 	g := incident.Gap{Source: "Kubernetes API: " + resource, Why: err.Error()}
-	var te *tool.Error
-	if errors.As(err, &te) {
+	if te, ok := errors.AsType[*tool.Error](err); ok {
 		g.Why, g.Fix = te.User, te.Fix
 	}
 	return g

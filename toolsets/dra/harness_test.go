@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -208,9 +209,7 @@ func (f fleetDoc) expand(t testing.TB) []runtime.Object {
 		name := fmt.Sprintf("%s%d", f.Prefix, i)
 		if !f.SlicesOnly {
 			n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kubernetes.io/hostname": name}}}
-			for k, v := range f.Labels {
-				n.Labels[k] = v
-			}
+			maps.Copy(n.Labels, f.Labels)
 			n.Spec.Taints = f.Taints
 			n.Status.Allocatable = f.Allocatable
 			n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
@@ -237,7 +236,7 @@ func (f fleetDoc) slices(node string) []runtime.Object {
 	s.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node, UID: types.UID("-" + node)}}
 	for _, d := range f.Devices {
 		for j := range max(d.Count, 1) {
-			dev := *d.Device.DeepCopy()
+			dev := *d.DeepCopy()
 			if dev.Name == "" {
 				dev.Name = fmt.Sprintf("%s%d", d.Prefix, j)
 			}

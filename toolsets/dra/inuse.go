@@ -156,7 +156,7 @@ func (n *analysis) countersFault(confidence float64) {
 func (n *analysis) poolHolders(p *pool) []*resourceapi.ResourceClaim {
 	var out []*resourceapi.ResourceClaim
 	for _, c := range n.a.w.claims {
-		if len(out) < 5 && !n.a.without[c.UID] && slices.ContainsFunc(devicesOf(c), func(d devID) bool { return d.driver == p.driver && d.pool == p.poolID.name }) {
+		if len(out) < 5 && !n.a.without[c.UID] && slices.ContainsFunc(devicesOf(c), func(d devID) bool { return d.driver == p.driver && d.pool == p.name }) {
 			out = append(out, c)
 		}
 	}

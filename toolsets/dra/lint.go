@@ -426,7 +426,7 @@ func (l *linter) rule(r *resourceapi.DeviceTaintRule) {
 	for _, p := range l.w.fleet.pools {
 		for _, s := range p.slices {
 			for i := range s.devices {
-				if allocator.RuleMatches(r, p.driver, p.poolID.name, s.devices[i].name) {
+				if allocator.RuleMatches(r, p.driver, p.name, s.devices[i].name) {
 					devices++
 					held += min(len(l.w.use.holds[idOf(s, &s.devices[i])]), 1)
 				}

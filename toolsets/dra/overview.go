@@ -125,14 +125,14 @@ func (t *Toolset) overview(ctx context.Context, in OverviewIn) (tool.Output[Over
 	out.Holders = out.Holders[:min(len(out.Holders), 15)]
 	var fs []incident.Finding
 	var es []incident.Edge
-	text := overviewText(&out)
+	lines := []string{overviewText(&out)}
 	if in.Node != "" {
 		fs, es = t.nodeFaults(w, w.byName[in.Node])
 		for _, f := range fs {
-			text += fmt.Sprintf("\nfinding %s: %s", f.Subject, f.Message)
+			lines = append(lines, fmt.Sprintf("finding %s: %s", f.Subject, f.Message))
 		}
 	}
-	return tool.Output[Overview]{Data: out, Text: text, Findings: fs, Edges: es}, nil
+	return tool.Output[Overview]{Data: out, Text: strings.Join(lines, "\n"), Findings: fs, Edges: es}, nil
 }
 
 // nodeFaults judges what one node offers: sold twice, or in a pool in disorder.
@@ -148,13 +148,13 @@ func (t *Toolset) nodeFaults(w *world, n *corev1.Node) ([]incident.Finding, []in
 			continue
 		}
 		seen[p] = true
-		ref := t.poolRef(p.driver, p.poolID.name)
+		ref := t.poolRef(p.driver, p.name)
 		es = append(es, incident.Edge{From: t.nodeRef(n.Name), Relation: graph.OfferedBy, To: ref})
 		if p.local && !p.complete() {
-			fs = append(fs, finding("dra.pool_incomplete", ref, 0.6, map[string]string{"driver": p.driver, "pool": p.poolID.name, "have": itoa(len(p.slices)), "want": itoa(p.want)},
-				"pool %s of driver %s has %d of %d slices", p.poolID.name, p.driver, len(p.slices), p.want))
+			fs = append(fs, finding("dra.pool_incomplete", ref, 0.6, map[string]string{"driver": p.driver, "pool": p.name, "have": itoa(len(p.slices)), "want": itoa(p.want)},
+				"pool %s of driver %s has %d of %d slices", p.name, p.driver, len(p.slices), p.want))
 		} else if p.invalid != "" {
-			fs = append(fs, finding("dra.pool_invalid", ref, 0.6, map[string]string{"driver": p.driver, "pool": p.poolID.name, "message": p.invalid}, "pool %s of driver %s is refused as a whole: %s", p.poolID.name, p.driver, p.invalid))
+			fs = append(fs, finding("dra.pool_invalid", ref, 0.6, map[string]string{"driver": p.driver, "pool": p.name, "message": p.invalid}, "pool %s of driver %s is refused as a whole: %s", p.name, p.driver, p.invalid))
 		}
 	}
 	return fs, es
@@ -179,7 +179,7 @@ func (t *Toolset) countDrivers(w *world, in OverviewIn, out *Overview) {
 				d.Incomplete++
 			}
 			if len(out.Pools) < 20 {
-				out.Pools = append(out.Pools, PoolView{Driver: p.driver, Pool: p.poolID.name, Generation: p.generation, Have: len(p.slices), Want: p.want, Stale: len(p.stale), Invalid: p.invalid})
+				out.Pools = append(out.Pools, PoolView{Driver: p.driver, Pool: p.name, Generation: p.generation, Have: len(p.slices), Want: p.want, Stale: len(p.stale), Invalid: p.invalid})
 			}
 		}
 		for _, s := range p.slices {

@@ -3,6 +3,7 @@ package dra
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -136,7 +137,7 @@ func (t *Toolset) plugin(ctx context.Context, w *world, driver string) (*plugin,
 	p := &plugin{set: best, pods: map[string]*corev1.Pod{}, should: map[string]bool{}, refuses: map[string]string{}}
 	sel, err := metav1.LabelSelectorAsSelector(best.Spec.Selector)
 	if err != nil {
-		return p, nil
+		return nil, fmt.Errorf("selector of DaemonSet %s/%s: %w", best.Namespace, best.Name, err)
 	}
 	err = pages(ctx, metav1.ListOptions{Limit: pageSize, LabelSelector: sel.String()}, t.read.client.CoreV1().Pods(best.Namespace).List, func(l *corev1.PodList) {
 		for i := range l.Items {

@@ -230,10 +230,7 @@ func setSelector(x *want, index int, expr string) change {
 // editClass changes a copy of a class.
 func editClass(name string, edit func(*resourceapi.DeviceClass)) change {
 	return func(t *trial) {
-		out := allocator.Classes{}
-		for k, c := range t.classes {
-			out[k] = c
-		}
+		out := maps.Clone(t.classes)
 		if c := out[name]; c != nil {
 			c = c.DeepCopy()
 			edit(c)
@@ -241,12 +238,6 @@ func editClass(name string, edit func(*resourceapi.DeviceClass)) change {
 		}
 		t.classes = out
 	}
-}
-
-func dropClassSelector(class string, index int) change {
-	return editClass(class, func(c *resourceapi.DeviceClass) {
-		c.Spec.Selectors = slices.Delete(slices.Clone(c.Spec.Selectors), index, index+1)
-	})
 }
 
 // setCount asks for another number of devices, ExactCount.

@@ -181,12 +181,12 @@ func (n *analysis) allIncomplete(ctx context.Context, g *group, text string) {
 			params["driver"], params["pool"] = m[1], m[2]
 			if p := n.a.w.fleet.poolOf[poolID{m[1], m[2]}]; p != nil {
 				have = fmt.Sprintf(" (%d of %d slices)", len(p.slices), p.want)
-				ref := n.t.poolRef(p.driver, p.poolID.name)
-				c := finding("dra.pool_incomplete", ref, 0.4, map[string]string{"driver": p.driver, "pool": p.poolID.name, "have": itoa(len(p.slices)), "want": itoa(p.want)},
-					"pool %s of driver %s has %d of %d slices", p.poolID.name, p.driver, len(p.slices), p.want)
+				ref := n.t.poolRef(p.driver, p.name)
+				c := finding("dra.pool_incomplete", ref, 0.4, map[string]string{"driver": p.driver, "pool": p.name, "have": itoa(len(p.slices)), "want": itoa(p.want)},
+					"pool %s of driver %s has %d of %d slices", p.name, p.driver, len(p.slices), p.want)
 				if p.invalid != "" && p.complete() {
 					have = " (" + p.invalid + ")"
-					c = finding("dra.pool_invalid", ref, 0.4, map[string]string{"driver": p.driver, "pool": p.poolID.name, "message": p.invalid}, "pool %s of driver %s: %s", p.poolID.name, p.driver, p.invalid)
+					c = finding("dra.pool_invalid", ref, 0.4, map[string]string{"driver": p.driver, "pool": p.name, "message": p.invalid}, "pool %s of driver %s: %s", p.name, p.driver, p.invalid)
 				}
 				c.Role, c.Severity = incident.Context, incident.Info
 				n.findings = append(n.findings, c)
@@ -227,22 +227,35 @@ func (n *analysis) allConstraint(ctx context.Context, g *group, text string) {
 // device's policy, beyond any device, or beyond what is left.
 func (n *analysis) capacityFault(x *want, static bool) {
 	names := slices.Sorted(maps.Keys(x.capacity.Requests))
-	for _, name := range names {
-		asked := x.capacity.Requests[name]
-		policy, largest, left := n.capacityOffer(x, string(name))
-		params := map[string]string{"capacity": string(name), "requested": text64(asked), "policy": policy, "left": left, "largest": largest, "request": x.name}
-		switch {
-		case static && policy != "":
-			n.fault("dra.capacity_request_invalid", n.subject(x.claim), 0.9, params,
-				"request %s asks for %s of capacity %s; devices accept %s and have at most %s", x.name, text64(asked), name, policy, largest)
-		case static:
-			n.fault("dra.capacity_exhausted", n.subject(x.claim), 0.93, params,
-				"request %s asks for %s of capacity %s; the largest device has %s", x.name, text64(asked), name, largest)
-		default:
-			n.fault("dra.capacity_exhausted", n.subject(x.claim), 0.93, params,
-				"request %s asks for %s of capacity %s; the device with most left has %s", x.name, text64(asked), name, left)
-		}
+	if len(names) == 0 {
 		return
+	}
+	// Of several capacities the one that is short is meant.
+	name := names[0]
+	for _, c := range names {
+		_, largest, left := n.capacityOffer(x, string(c))
+		limit := left
+		if static {
+			limit = largest
+		}
+		if asked := x.capacity.Requests[c]; limit == "none" || more(text64(asked), limit) {
+			name = c
+			break
+		}
+	}
+	asked := x.capacity.Requests[name]
+	policy, largest, left := n.capacityOffer(x, string(name))
+	params := map[string]string{"capacity": string(name), "requested": text64(asked), "policy": policy, "left": left, "largest": largest, "request": x.name}
+	switch {
+	case static && policy != "":
+		n.fault("dra.capacity_request_invalid", n.subject(x.claim), 0.9, params,
+			"request %s asks for %s of capacity %s; devices accept %s and have at most %s", x.name, text64(asked), name, policy, largest)
+	case static:
+		n.fault("dra.capacity_exhausted", n.subject(x.claim), 0.93, params,
+			"request %s asks for %s of capacity %s; the largest device has %s", x.name, text64(asked), name, largest)
+	default:
+		n.fault("dra.capacity_exhausted", n.subject(x.claim), 0.93, params,
+			"request %s asks for %s of capacity %s; the device with most left has %s", x.name, text64(asked), name, left)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	resourceapi "k8s.io/api/resource/v1"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -146,14 +145,14 @@ func (t *Toolset) surveyPending(ctx context.Context, pending []*resourceapi.Reso
 func (t *Toolset) surveyCluster(w *world) []incident.Finding {
 	var fs []incident.Finding
 	for _, p := range w.fleet.pools {
-		ref := t.poolRef(p.driver, p.poolID.name)
+		ref := t.poolRef(p.driver, p.name)
 		switch {
 		case slices.ContainsFunc(p.slices, func(s *slice) bool { return t.settling(s.created) }):
 		case !p.complete():
-			fs = append(fs, finding("dra.pool_incomplete", ref, 0.7, map[string]string{"driver": p.driver, "pool": p.poolID.name, "have": itoa(len(p.slices)), "want": itoa(p.want)},
-				"pool %s of driver %s has %d of %d slices of generation %d", p.poolID.name, p.driver, len(p.slices), p.want, p.generation))
+			fs = append(fs, finding("dra.pool_incomplete", ref, 0.7, map[string]string{"driver": p.driver, "pool": p.name, "have": itoa(len(p.slices)), "want": itoa(p.want)},
+				"pool %s of driver %s has %d of %d slices of generation %d", p.name, p.driver, len(p.slices), p.want, p.generation))
 		case p.invalid != "":
-			fs = append(fs, finding("dra.pool_invalid", ref, 0.7, map[string]string{"driver": p.driver, "pool": p.poolID.name, "message": p.invalid}, "pool %s of driver %s is refused as a whole: %s", p.poolID.name, p.driver, p.invalid))
+			fs = append(fs, finding("dra.pool_invalid", ref, 0.7, map[string]string{"driver": p.driver, "pool": p.name, "message": p.invalid}, "pool %s of driver %s is refused as a whole: %s", p.name, p.driver, p.invalid))
 		}
 	}
 	for _, r := range w.rules {
@@ -178,7 +177,7 @@ func (t *Toolset) soldTwice(w *world) []incident.Finding {
 			}
 			o := offers[string(name)]
 			if o == nil {
-				o = t.classNodes(context.Background(), w, allocator.ClassFor(w.classes, corev1.ResourceName(name)))
+				o = t.classNodes(context.Background(), w, allocator.ClassFor(w.classes, name))
 				offers[string(name)] = o
 			}
 			if d := t.twice(w, n, name, o); d != "" {

@@ -12,7 +12,7 @@ import (
 // devID names a device.
 type devID struct{ driver, pool, device string }
 
-func idOf(s *slice, d *device) devID { return devID{s.pool.driver, s.pool.poolID.name, d.name} }
+func idOf(s *slice, d *device) devID { return devID{s.pool.driver, s.pool.name, d.name} }
 
 func (d devID) String() string { return d.driver + "/" + d.pool + "/" + d.device }
 
@@ -77,7 +77,7 @@ func devicesOf(c *resourceapi.ResourceClaim) []devID {
 func (w *world) rulesFor(s *slice, d *device) []*resourceapi.DeviceTaintRule {
 	var out []*resourceapi.DeviceTaintRule
 	for _, r := range w.rules {
-		if allocator.RuleMatches(r, s.pool.driver, s.pool.poolID.name, d.name) {
+		if allocator.RuleMatches(r, s.pool.driver, s.pool.name, d.name) {
 			out = append(out, r)
 		}
 	}

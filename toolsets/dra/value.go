@@ -119,7 +119,7 @@ func (f *fleet) api(s *slice, extra func(*slice, *device) []resourceapi.DeviceTa
 	out.CreationTimestamp = s.created
 	out.Spec = resourceapi.ResourceSliceSpec{
 		Driver: s.pool.driver,
-		Pool:   resourceapi.ResourcePool{Name: s.pool.poolID.name, Generation: s.gen, ResourceSliceCount: s.want},
+		Pool:   resourceapi.ResourcePool{Name: s.pool.name, Generation: s.gen, ResourceSliceCount: s.want},
 	}
 	switch {
 	case s.node != "":

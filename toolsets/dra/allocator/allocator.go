@@ -150,7 +150,7 @@ func Try(ctx context.Context, in Input, node *corev1.Node, claims []*resourceapi
 	case errors.Is(err, structured.ErrFailedAllocationOnNode):
 		return Verdict{NodeReason: err.Error()}, nil
 	case err != nil:
-		return Verdict{Abort: err.Error()}, nil
+		return Verdict{Abort: err.Error()}, nil //nolint:nilerr // the error is the verdict: it ends scheduling on every node
 	}
 	return Verdict{Fits: len(res) == len(claims), Results: res}, nil
 }
