@@ -274,7 +274,7 @@ func (f *fleet) witnesses() []*resourceapi.ResourceSlice { return f.odd }
 func (f *fleet) seal() {
 	slices.SortFunc(f.slices, func(a, b *slice) int { return strings.Compare(a.name, b.name) })
 	slices.SortFunc(f.pools, func(a, b *pool) int {
-		return cmp.Or(strings.Compare(a.driver, b.driver), strings.Compare(a.poolID.name, b.poolID.name))
+		return cmp.Or(strings.Compare(a.driver, b.driver), strings.Compare(a.name, b.name))
 	})
 	for _, s := range f.slices {
 		s.pool.generation = max(s.pool.generation, s.gen)
