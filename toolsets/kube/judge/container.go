@@ -3,7 +3,6 @@ package judge
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,43 +15,108 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
 )
 
+// Times a container may take before its state is trouble.
+const (
+	// creating: volumes, sandbox and devices without a complaint of the kubelet.
+	creating = 5 * time.Minute
+	// fetching: a large image; GPU images take many minutes.
+	fetching = 20 * time.Minute
+	// preparing: an init container that works, a download of weights for example.
+	preparing = 30 * time.Minute
+	// calm: a container that has been ready for so long has recovered.
+	calm = 10 * time.Minute
+	// flapping: restarts that far apart belong to one trouble.
+	flapping = 20 * time.Minute
+)
+
 // startup says that a bound pod's containers do not start.
 func (j *judge) startup(v *verdict, p *corev1.Pod, evs []source.Event) {
 	if p.Status.Phase != corev1.PodPending {
 		return
 	}
-	since := p.CreationTimestamp.Time
-	if p.Status.StartTime != nil {
-		since = p.Status.StartTime.Time
+	since := j.boundAt(p)
+	waited := j.now().Sub(since)
+	warned := slices.ContainsFunc(evs, func(e source.Event) bool {
+		return e.Warning() && e.Reason != "FailedScheduling" && e.Last.After(since.Add(-settle))
+	})
+	said := slices.ContainsFunc(slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses), func(c corev1.ContainerStatus) bool {
+		return c.State.Waiting != nil && !quiet(c.State.Waiting.Reason)
+	})
+	if !said && !warned {
+		grace := creating
+		if c, since, ok := initRunning(p); ok {
+			grace = preparing
+			v.line("init container %s runs for %s", c, j.ago(since))
+		} else if len(evs) > 0 && evs[0].Reason == "Pulling" {
+			grace = fetching
+		}
+		if waited < grace {
+			v.line("starting since %s", j.ago(since))
+			return
+		}
 	}
-	_, warned := has(slices.DeleteFunc(slices.Clone(evs), func(e source.Event) bool { return !e.Warning() || e.Reason == "FailedScheduling" }), nil)
-	if j.now().Sub(since) < 2*settle && !warned {
-		v.line("starting since %s", j.ago(since))
+	if waited < settle && !said {
 		return
 	}
 	v.symptom("kube.pod_creating", incident.Warning, fmt.Sprintf("Pod %s does not start its containers since %s (%s)", v.subject.Path(), j.ago(since), v.state), params("reason", v.state))
-	if e, ok := has(evs, []string{"FailedCreatePodSandBox"}); ok {
+	if e, ok := has(evs, []string{"FailedCreatePodSandBox", "NetworkNotReady", "SandboxChanged"}); ok && !said && e.Warning() && j.now().Sub(e.Last) < creating {
 		v.fault("kube.sandbox_failed", incident.Critical, 0.88, v.subject, fmt.Sprintf("the sandbox of pod %s cannot be created on %s: %s", v.subject.Path(), p.Spec.NodeName, e.Message), params("message", e.Message))
 	}
 }
 
-// containers judges each container; it reports whether any is in trouble.
-func (j *judge) containers(ctx context.Context, v *verdict, p *corev1.Pod, evs []source.Event) bool {
-	before := len(v.findings)
-	for i, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
-		init := i < len(p.Status.InitContainerStatuses)
-		v.line("container %s: %s, %d restarts", c.Name, stateWord(c.State), c.RestartCount)
-		if w := c.State.Waiting; w != nil {
-			j.waiting(ctx, v, p, c, w, init, evs)
-		}
-		if t := c.State.Terminated; t != nil && t.ExitCode != 0 && !ready(p) {
-			j.ended(ctx, v, p, c, t, init)
-		}
-		if r := c.State.Running; r != nil {
-			j.running(ctx, v, p, c, r.StartedAt.Time, init, evs)
+// boundAt is when the pod got its node.
+func (j *judge) boundAt(p *corev1.Pod) time.Time {
+	if c := condition(p, corev1.PodScheduled); c != nil && c.Status == corev1.ConditionTrue && !c.LastTransitionTime.IsZero() {
+		return c.LastTransitionTime.Time
+	}
+	if p.Status.StartTime != nil {
+		return p.Status.StartTime.Time
+	}
+	return p.CreationTimestamp.Time
+}
+
+// quiet reasons say only that the container's turn has not come.
+func quiet(reason string) bool {
+	return reason == "" || reason == "ContainerCreating" || reason == "PodInitializing"
+}
+
+// initRunning finds the init container that is at work, sidecars left out.
+func initRunning(p *corev1.Pod) (string, time.Time, bool) {
+	for _, c := range p.Status.InitContainerStatuses {
+		if c.State.Running != nil && !restartable(p, c.Name) {
+			return c.Name, c.State.Running.StartedAt.Time, true
 		}
 	}
-	return len(v.findings) > before
+	return "", time.Time{}, false
+}
+
+// containers judges each container; it reports whether any is in trouble.
+func (j *judge) containers(ctx context.Context, v *verdict, p *corev1.Pod, evs []source.Event) bool {
+	before := len(abnormal(v.findings))
+	for i, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+		init := i < len(p.Status.InitContainerStatuses) && !restartable(p, c.Name)
+		if init && c.State.Terminated != nil && c.State.Terminated.ExitCode == 0 {
+			continue
+		}
+		v.line("container %s: %s, %d restarts", c.Name, stateWord(c.State), c.RestartCount)
+		switch {
+		case c.State.Waiting != nil:
+			j.waiting(ctx, v, p, c, init, evs)
+		case c.State.Terminated != nil:
+			if t := c.State.Terminated; !ready(p) && (t.ExitCode != 0 || p.Spec.RestartPolicy == corev1.RestartPolicyAlways && c.RestartCount > 2) {
+				j.ended(ctx, v, p, c, t, init)
+			}
+		case c.State.Running != nil && init:
+			j.preparing(ctx, v, p, c)
+		case c.State.Running != nil:
+			j.running(ctx, v, p, c, evs)
+		}
+	}
+	return len(abnormal(v.findings)) > before
+}
+
+func abnormal(fs []incident.Finding) []incident.Finding {
+	return slices.DeleteFunc(slices.Clone(fs), func(f incident.Finding) bool { return f.Role != incident.Symptom && f.Role != incident.Fault })
 }
 
 func stateWord(s corev1.ContainerState) string {
@@ -68,185 +132,204 @@ func stateWord(s corev1.ContainerState) string {
 }
 
 // waiting judges a container that does not run, by the kubelet's own reason.
-func (j *judge) waiting(ctx context.Context, v *verdict, p *corev1.Pod, c corev1.ContainerStatus, w *corev1.ContainerStateWaiting, init bool, evs []source.Event) {
-	image := imageOf(p, c)
-	switch w.Reason {
-	case "ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError", "RegistryUnavailable":
-		text := w.Message
-		for _, e := range evs {
-			if e.Reason == "Failed" && containsAny(e.Message, "pull") {
-				text += " " + e.Message
-			}
-		}
-		j.image(v, p, c.Name, image, w.Reason, text)
-	case "CrashLoopBackOff":
+func (j *judge) waiting(ctx context.Context, v *verdict, p *corev1.Pod, c corev1.ContainerStatus, init bool, evs []source.Event) {
+	w := c.State.Waiting
+	switch {
+	case pulling(w.Reason):
+		j.image(ctx, v, p, c.Name, imageOf(p, c), w, evs)
+	case w.Reason == "CrashLoopBackOff":
 		t := c.LastTerminationState.Terminated
 		if t == nil {
-			t = &corev1.ContainerStateTerminated{Reason: "Unknown"}
+			t = &corev1.ContainerStateTerminated{Reason: "Unknown", ExitCode: -1}
 		}
-		v.fault("kube.container_crash_loop", incident.Warning, 0.55, v.subject, fmt.Sprintf("container %s of pod %s ends again and again (%d restarts, last exit code %d)", c.Name, v.subject.Path(), c.RestartCount, t.ExitCode),
+		v.fault("kube.container_crash_loop", incident.Warning, 0.55, v.subject, fmt.Sprintf("container %s of pod %s ends again and again (%d restarts, last exit code %d%s)", c.Name, v.subject.Path(), c.RestartCount, t.ExitCode, signalOf(t.ExitCode)),
 			params("container", c.Name, "exit_code", strconv.Itoa(int(t.ExitCode)), "restarts", strconv.Itoa(int(c.RestartCount))))
+		if t.Reason != "OOMKilled" && j.killedByProbe(v, p, c, t, evs) {
+			return
+		}
 		j.ended(ctx, v, p, c, t, init)
-		j.probeEvents(v, p, c.Name, evs, false)
-	case "CreateContainerConfigError":
+	case w.Reason == "CreateContainerConfigError":
 		j.configError(v, p, c.Name, w.Message)
-	case "CreateContainerError", "RunContainerError", "PreStartHookError", "PostStartHookError":
-		v.fault("kube.container_start_error", incident.Critical, 0.9, v.subject, fmt.Sprintf("container %s of pod %s cannot be started: %s", c.Name, v.subject.Path(), w.Message), params("container", c.Name, "message", w.Message))
+	case !quiet(w.Reason):
+		v.fault("kube.container_start_error", incident.Critical, 0.9, v.subject, fmt.Sprintf("container %s of pod %s cannot be started: %s", c.Name, v.subject.Path(), firstOf(w.Message, w.Reason)), params("container", c.Name, "message", firstOf(w.Message, w.Reason)))
 	}
 }
 
+// killedByProbe reports whether the kubelet, and not the program, ended the
+// container: it was told to go, and a probe that restarts failed.
+func (j *judge) killedByProbe(v *verdict, p *corev1.Pod, c corev1.ContainerStatus, t *corev1.ContainerStateTerminated, evs []source.Event) bool {
+	killing := slices.ContainsFunc(evs, func(e source.Event) bool {
+		return e.Reason == "Killing" && containsAny(e.Message, "failed liveness probe", "failed startup probe") && strings.Contains(e.Message, c.Name)
+	})
+	if !killing && t.ExitCode != 137 && t.ExitCode != 143 {
+		return false
+	}
+	return j.probeEvents(v, p, probes{container: c.Name, started: t.StartedAt.Time, killed: true}, evs)
+}
+
 func imageOf(p *corev1.Pod, c corev1.ContainerStatus) string {
-	for _, s := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
-		if s.Name == c.Name {
-			return s.Image
-		}
+	if s := containerSpec(p, c.Name); s != nil {
+		return s.Image
 	}
 	return c.Image
 }
 
-// image tells the reasons of a failed pull apart, by the words of containerd,
-// CRI-O and the registries behind them.
-func (j *judge) image(v *verdict, p *corev1.Pod, container, image, reason, text string) {
-	code, what := "kube.image_pull_failed", "cannot be pulled"
-	switch {
-	case reason == "ErrImageNeverPull":
-		code, what = "kube.image_never_pull", "is not on the node and imagePullPolicy is Never"
-	case reason == "InvalidImageName" || containsAny(text, "invalid reference format", "couldn't parse image"):
-		code, what = "kube.image_invalid_name", "is no valid image reference"
-	case containsAny(text, "unauthorized", "authentication required", "authorization failed", "no basic auth", "failed to authorize", "401", "403 forbidden", "denied:", "access denied", "insufficient_scope", "pull access denied", "not authorized"):
-		code, what = "kube.image_unauthorized", "is refused by the registry: the credentials are wrong or missing"
-	case containsAny(text, "not found", "manifest unknown", "manifest for", "name unknown", "does not exist", "404", "no such image", "no match for platform"):
-		code, what = "kube.image_not_found", "does not exist in the registry"
-	case containsAny(text, "no such host", "connection refused", "i/o timeout", "dial tcp", "tls handshake", "x509", "network is unreachable", "context deadline exceeded", "temporary failure in name resolution", "server misbehaving", "toomanyrequests", "429", "503 service"):
-		code, what = "kube.image_registry_unreachable", "cannot be fetched: the registry does not answer as it should"
+// preparing looks at an init container that has been at work for long: it may
+// wait for something that never comes, and its log says so.
+func (j *judge) preparing(ctx context.Context, v *verdict, p *corev1.Pod, c corev1.ContainerStatus) {
+	since := c.State.Running.StartedAt.Time
+	if j.now().Sub(since) < creating {
+		return
 	}
-	secrets := make([]string, 0, len(p.Spec.ImagePullSecrets))
-	for _, s := range p.Spec.ImagePullSecrets {
-		secrets = append(secrets, s.Name)
+	l := j.decisive(ctx, p, c.Name, false)
+	if l.weight < 4 {
+		return
 	}
-	v.line("image %s: %s", image, text)
-	v.fault(code, incident.Critical, 0.95, v.subject, fmt.Sprintf("image %s of container %s in pod %s %s", image, container, v.subject.Path(), what), params("image", image, "container", container, "pull_secret", strings.Join(secrets, ", ")))
+	v.line("log of %s says: %s", c.Name, l.line)
+	v.symptom("kube.pod_creating", incident.Warning, fmt.Sprintf("Pod %s waits for its init container %s since %s", v.subject.Path(), c.Name, j.ago(since)), params("reason", v.state))
+	j.logRight(v, p, l.line)
+	v.fault("kube.init_container_failing", incident.Critical, 0.75, v.subject, fmt.Sprintf("init container %s of pod %s does not end since %s: %s", c.Name, v.subject.Path(), j.ago(since), l.line), params("container", c.Name))
 }
 
 // running judges a container that runs: a recent restart, a failing probe.
-func (j *judge) running(ctx context.Context, v *verdict, p *corev1.Pod, c corev1.ContainerStatus, started time.Time, init bool, evs []source.Event) {
+func (j *judge) running(ctx context.Context, v *verdict, p *corev1.Pod, c corev1.ContainerStatus, evs []source.Event) {
+	started := c.State.Running.StartedAt.Time
 	last := c.LastTerminationState.Terminated
-	again := last != nil && c.RestartCount > 0
-	calm := c.Ready && j.now().Sub(started) > 10*time.Minute
-	switch {
-	case again && calm:
-		v.history("kube.container_crash_loop", fmt.Sprintf("container %s of pod %s restarted %d times, last %s ago; it runs since", c.Name, v.subject.Path(), c.RestartCount, j.ago(last.FinishedAt.Time)), last.FinishedAt.Time, params("container", c.Name, "exit_code", strconv.Itoa(int(last.ExitCode)), "restarts", strconv.Itoa(int(c.RestartCount))))
+	up := j.now().Sub(started)
+	a := probes{container: c.Name, started: started, ready: c.Ready}
+	if last != nil && c.RestartCount > 0 {
+		restarted := params("container", c.Name, "exit_code", strconv.Itoa(int(last.ExitCode)), "restarts", strconv.Itoa(int(c.RestartCount)))
+		switch {
+		case c.Ready && up > calm:
+			code, why := "kube.container_crash_loop", fmt.Sprintf("exit code %d", last.ExitCode)
+			if last.Reason == "OOMKilled" {
+				code, why = "kube.container_oom_killed", "OOMKilled"
+			}
+			v.history(code, fmt.Sprintf("container %s of pod %s restarted %d times, last %s ago (%s); it runs since", c.Name, v.subject.Path(), c.RestartCount, j.ago(last.FinishedAt.Time), why), last.FinishedAt.Time, restarted)
+			return
+		case j.now().Sub(last.FinishedAt.Time) < flapping && (c.RestartCount > 2 || last.Reason == "OOMKilled" || j.probeKilled(evs, c.Name)):
+			if !j.killedByProbe(v, p, c, last, evs) {
+				j.ended(ctx, v, p, c, last, false)
+			}
+			if ready(p) && len(abnormal(v.findings)) > 0 {
+				v.symptom("kube.pod_not_ready", incident.Warning, fmt.Sprintf("Pod %s restarts its container %s again and again (%d times)", v.subject.Path(), c.Name, c.RestartCount), params("reason", "Restarting"))
+			}
+			return
+		case c.Ready:
+			v.history("kube.container_crash_loop", fmt.Sprintf("container %s of pod %s restarted %s ago (exit code %d%s); it is ready again", c.Name, v.subject.Path(), j.ago(last.FinishedAt.Time), last.ExitCode, signalOf(last.ExitCode)), last.FinishedAt.Time, restarted)
+			return
+		}
+	}
+	if c.Ready {
 		return
-	case again && c.RestartCount > 2 && j.now().Sub(last.FinishedAt.Time) < 20*time.Minute:
-		if !j.probeEvents(v, p, c.Name, evs, true) {
-			j.ended(ctx, v, p, c, last, init)
-		}
-		if len(v.findings) > 0 && ready(p) {
-			v.symptom("kube.pod_not_ready", incident.Warning, fmt.Sprintf("Pod %s restarts its container %s again and again (%d times)", v.subject.Path(), c.Name, c.RestartCount), params("reason", "Restarting"))
-		}
+	}
+	found := j.probeEvents(v, p, a, evs)
+	if found || up > creating {
+		j.runningLog(ctx, v, p, c)
+	}
+}
+
+func (j *judge) probeKilled(evs []source.Event, container string) bool {
+	return slices.ContainsFunc(evs, func(e source.Event) bool {
+		return e.Reason == "Killing" && containsAny(e.Message, "failed liveness probe", "failed startup probe") && strings.Contains(e.Message, container) && j.now().Sub(e.Last) < probeAge
+	})
+}
+
+// runningLog quotes what a container that runs and is not ready complains of.
+// A complaint explains little by itself, save a right the API server refuses.
+func (j *judge) runningLog(ctx context.Context, v *verdict, p *corev1.Pod, c corev1.ContainerStatus) {
+	l := j.decisive(ctx, p, c.Name, false)
+	if l.weight < 2 {
 		return
 	}
-	if !c.Ready && !init {
-		j.probeEvents(v, p, c.Name, evs, false)
-	}
-}
-
-// probeEvents names the probe that fails, from the kubelet's events. With
-// killed set only a probe that restarts the container counts.
-func (j *judge) probeEvents(v *verdict, p *corev1.Pod, container string, evs []source.Event, killed bool) bool {
-	kinds := []struct{ word, code, probe string }{
-		{"Startup probe failed", "kube.startup_probe_failing", "startup"},
-		{"Liveness probe failed", "kube.liveness_probe_failing", "liveness"},
-		{"Readiness probe failed", "kube.readiness_probe_failing", "readiness"},
-	}
-	for _, k := range kinds {
-		if killed && k.probe == "readiness" {
-			continue
-		}
-		e, ok := has(evs, []string{"Unhealthy"}, k.word)
-		if !ok || (e.Container() != "" && e.Container() != container) || j.now().Sub(e.Last) > 15*time.Minute {
-			continue
-		}
-		probe := probeOf(p, container, k.probe)
-		v.line("%s probe of %s: %s; %s", k.probe, container, describeProbe(probe), e.Message)
-		v.fault(k.code, incident.Critical, 0.9, v.subject, fmt.Sprintf("the %s probe of container %s in pod %s fails: %s", k.probe, container, v.subject.Path(), strings.TrimPrefix(e.Message, k.word+": ")),
-			params("container", container, "probe", describeProbe(probe), "message", e.Message))
-		return true
-	}
-	return false
-}
-
-func probeOf(p *corev1.Pod, container, kind string) *corev1.Probe {
-	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
-		if c.Name == container {
-			return map[string]*corev1.Probe{"startup": c.StartupProbe, "liveness": c.LivenessProbe, "readiness": c.ReadinessProbe}[kind]
-		}
-	}
-	return nil
-}
-
-func describeProbe(p *corev1.Probe) string {
-	switch {
-	case p == nil:
-		return "unknown"
-	case p.HTTPGet != nil:
-		return fmt.Sprintf("GET %s on port %s", p.HTTPGet.Path, p.HTTPGet.Port.String())
-	case p.TCPSocket != nil:
-		return "TCP port " + p.TCPSocket.Port.String()
-	case p.GRPC != nil:
-		return fmt.Sprintf("gRPC port %d", p.GRPC.Port)
-	case p.Exec != nil:
-		return "command " + strings.Join(p.Exec.Command, " ")
-	}
-	return "unknown"
+	v.line("log of %s says: %s", c.Name, l.line)
+	j.logRight(v, p, l.line)
+	v.context("kube.log_errors", fmt.Sprintf("container %s of pod %s writes: %s", c.Name, v.subject.Path(), l.line), params("container", c.Name, "pattern", l.line, "count", strconv.Itoa(l.count)))
 }
 
 // ended judges why a container ended.
 func (j *judge) ended(ctx context.Context, v *verdict, p *corev1.Pod, c corev1.ContainerStatus, t *corev1.ContainerStateTerminated, init bool) {
 	code := strconv.Itoa(int(t.ExitCode))
+	start := t.Reason == "StartError" || t.Reason == "ContainerCannotRun" || t.ExitCode == 126 || t.ExitCode == 127 || (t.ExitCode == 128 && t.Message != "")
 	switch {
-	case t.Reason == "OOMKilled":
-		limit := memoryLimit(p, c.Name)
-		v.fault("kube.container_oom_killed", incident.Critical, 0.95, v.subject, fmt.Sprintf("container %s of pod %s was OOMKilled at its memory limit %s (exit code %s, %d restarts)", c.Name, v.subject.Path(), limit, code, c.RestartCount), params("container", c.Name, "limit", limit))
+	case t.Reason == "OOMKilled" || t.ExitCode == 137 && j.nodeOOM(ctx, p, t):
+		j.oom(v, p, c, t)
 		return
-	case t.Reason == "StartError" || t.Reason == "ContainerCannotRun" || t.ExitCode == 127 || (t.ExitCode == 128 && t.Message != ""):
-		v.fault("kube.container_start_error", incident.Critical, 0.92, v.subject, fmt.Sprintf("container %s of pod %s cannot be started: %s", c.Name, v.subject.Path(), firstOf(t.Message, t.Reason+", exit code "+code)), params("container", c.Name, "message", t.Message))
+	case start && t.Message != "":
+		v.fault("kube.container_start_error", incident.Critical, 0.92, v.subject, fmt.Sprintf("container %s of pod %s cannot be started: %s", c.Name, v.subject.Path(), t.Message), params("container", c.Name, "message", t.Message))
 		return
 	}
-	line := j.decisive(ctx, p, c.Name, c.State.Terminated == nil)
-	if line == "" {
-		line = oneLine(t.Message, 200)
-	}
+	l := j.decisive(ctx, p, c.Name, c.State.Terminated == nil)
+	line := firstOf(l.line, oneLine(t.Message, 300))
 	said := ""
 	if line != "" {
 		v.line("log of %s says: %s", c.Name, line)
 		said = ": " + line
 	}
-	if m := forbidden().FindStringSubmatch(line); m != nil {
-		sa := firstOf(p.Spec.ServiceAccountName, "default")
-		to := j.ref("", "ServiceAccount", p.Namespace, sa)
-		v.edge(v.subject, graph.Uses, to)
-		v.fault("kube.rbac_forbidden", incident.Critical, 0.93, to, fmt.Sprintf("ServiceAccount %s/%s of pod %s may not %s %s", p.Namespace, sa, v.subject.Path(), m[1], m[2]), params("verb", m[1], "resource", m[2], "namespace", p.Namespace))
+	j.logRight(v, p, line)
+	switch {
+	case start || containsAny(line, "exec format error"):
+		v.fault("kube.container_start_error", incident.Critical, 0.9, v.subject, fmt.Sprintf("container %s of pod %s cannot be started (exit code %s)%s", c.Name, v.subject.Path(), code, said), params("container", c.Name, "message", firstOf(line, "exit code "+code)))
+	case init:
+		v.fault("kube.init_container_failing", incident.Critical, 0.9, v.subject, fmt.Sprintf("init container %s of pod %s ends with exit code %s%s%s", c.Name, v.subject.Path(), code, signalOf(t.ExitCode), said), params("container", c.Name, "exit_code", code))
+	case t.ExitCode == 0:
+		v.fault("kube.container_exit_error", incident.Critical, 0.8, v.subject, fmt.Sprintf("container %s of pod %s ends with exit code 0 though it should keep running (restartPolicy %s)%s", c.Name, v.subject.Path(), p.Spec.RestartPolicy, said), params("container", c.Name, "exit_code", code, "log", line))
+	case t.ExitCode < 0:
+		// Nothing is known of how it ended.
+	default:
+		v.fault("kube.container_exit_error", incident.Critical, 0.82, v.subject, fmt.Sprintf("container %s of pod %s ends with exit code %s%s%s", c.Name, v.subject.Path(), code, signalOf(t.ExitCode), said), params("container", c.Name, "exit_code", code, "log", line))
 	}
-	if init {
-		v.fault("kube.init_container_failing", incident.Critical, 0.9, v.subject, fmt.Sprintf("init container %s of pod %s ends with exit code %s%s", c.Name, v.subject.Path(), code, said), params("container", c.Name, "exit_code", code))
-		return
-	}
-	v.fault("kube.container_exit_error", incident.Critical, 0.82, v.subject, fmt.Sprintf("container %s of pod %s ends with exit code %s%s", c.Name, v.subject.Path(), code, said), params("container", c.Name, "exit_code", code, "log", line))
 }
 
-// forbidden reads the API server's refusal out of a log line.
-func forbidden() *regexp.Regexp {
-	return regexp.MustCompile(`cannot (get|list|watch|create|update|patch|delete|use) resource "([^"]+)"`)
+func (j *judge) oom(v *verdict, p *corev1.Pod, c corev1.ContainerStatus, t *corev1.ContainerStateTerminated) {
+	limit := memoryLimit(p, c.Name)
+	text := "at its memory limit " + limit
+	if limit == "" {
+		text = "without a memory limit of its own: the node ran out of memory"
+	}
+	v.fault("kube.container_oom_killed", incident.Critical, 0.95, v.subject, fmt.Sprintf("container %s of pod %s was OOMKilled %s (exit code %d, %d restarts)", c.Name, v.subject.Path(), text, t.ExitCode, c.RestartCount), params("container", c.Name, "limit", firstOf(limit, "none")))
+}
+
+// nodeOOM reports whether the node says that it killed for memory when the
+// container was killed.
+func (j *judge) nodeOOM(ctx context.Context, p *corev1.Pod, t *corev1.ContainerStateTerminated) bool {
+	if p.Spec.NodeName == "" || t.FinishedAt.IsZero() {
+		return false
+	}
+	evs, err := j.src.Events(ctx, "", j.ref("", "Node", "", p.Spec.NodeName))
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(evs, func(e source.Event) bool {
+		return (e.Reason == "SystemOOM" || e.Reason == "OOMKilling") && e.Last.Sub(t.FinishedAt.Time).Abs() < 2*time.Minute
+	})
+}
+
+// logRight reads a refused right out of a log line: then the ServiceAccount, or
+// rather what it lacks, is at fault.
+func (j *judge) logRight(v *verdict, p *corev1.Pod, line string) {
+	m := refusedRight.FindStringSubmatch(line)
+	if m == nil {
+		return
+	}
+	to := j.ref("", "ServiceAccount", firstOf(m[1], p.Namespace), firstOf(m[2], p.Spec.ServiceAccountName, "default"))
+	where := firstOf(m[6], "the whole cluster")
+	v.edge(v.subject, graph.Uses, to)
+	v.fault("kube.rbac_forbidden", incident.Critical, 0.93, to, fmt.Sprintf("ServiceAccount %s of pod %s may not %s %s in %s", to.Path(), v.subject.Path(), m[3], m[4], where), params("verb", m[3], "resource", m[4], "group", m[5], "namespace", m[6]))
 }
 
 func memoryLimit(p *corev1.Pod, container string) string {
-	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
-		if q, ok := c.Resources.Limits[corev1.ResourceMemory]; ok && c.Name == container {
+	if c := containerSpec(p, container); c != nil {
+		if q, ok := c.Resources.Limits[corev1.ResourceMemory]; ok {
 			return q.String()
 		}
 	}
-	return "of the node"
+	if p.Spec.Resources != nil {
+		if q, ok := p.Spec.Resources.Limits[corev1.ResourceMemory]; ok {
+			return q.String()
+		}
+	}
+	return ""
 }
 
 func firstOf(s ...string) string {
@@ -256,41 +339,4 @@ func firstOf(s ...string) string {
 		}
 	}
 	return ""
-}
-
-// decisive finds the line of a log that says why the process ended: the last
-// one that names an error, else the last one. The text is quoted, never obeyed.
-func (j *judge) decisive(ctx context.Context, p *corev1.Pod, container string, previous bool) string {
-	log, err := j.src.Logs(ctx, p.Namespace, p.Name, source.LogQuery{Container: container, Previous: previous, Tail: 200, Limit: 64 << 10})
-	if err != nil || strings.TrimSpace(log.Text) == "" {
-		if log, err = j.src.Logs(ctx, p.Namespace, p.Name, source.LogQuery{Container: container, Previous: !previous, Tail: 200, Limit: 64 << 10}); err != nil {
-			return ""
-		}
-	}
-	lines := strings.Split(strings.TrimSpace(log.Text), "\n")
-	best, weight := "", 0
-	for _, l := range lines {
-		if w := telling(l); w >= weight && w > 0 {
-			best, weight = l, w
-		}
-	}
-	if best == "" && len(lines) > 0 {
-		best = lines[len(lines)-1]
-	}
-	return oneLine(best, 240)
-}
-
-// telling weighs how much a log line says about a failure: concrete causes
-// before cries of woe.
-func telling(l string) int {
-	switch {
-	case containsAny(l, "connection refused", "no such file", "permission denied", "cannot resource", "is forbidden", "no such host", "out of memory", "cuda error", "nccl", "address already in use",
-		"exec format error", "no space left", "certificate", "unauthorized", "authentication failed", "already exists", "module not found", "modulenotfounderror", "importerror", "keyerror", "valueerror", "runtimeerror", "is not set", "missing required", "invalid", "timed out", "i/o timeout", "unable to"):
-		return 3
-	case containsAny(l, "panic:", "traceback", "fatal", "exception", "segmentation fault"):
-		return 2
-	case containsAny(l, "error", "failed", "err="):
-		return 1
-	}
-	return 0
 }

@@ -102,8 +102,10 @@ func TestFilters(t *testing.T) {
 			[]string{"a: ", "b: ", "c: affinity app=cache in one zone", "d: affinity app=cache in one zone"}},
 		{"the first of a group that asks for itself fits anywhere", World{Pod: p("x", "", `{metadata: {labels: {app: ring}}, spec: {affinity: {podAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: zone, labelSelector: {matchLabels: {app: ring}}}]}}}}`), Nodes: []*corev1.Node{n("a", `{metadata: {labels: {zone: z1}}}`)}}, []string{"a: "}},
 		{"a namespace selector is matched against the namespace's labels", World{Pod: p("x", "", `{spec: {affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: kubernetes.io/hostname, labelSelector: {}, namespaceSelector: {matchLabels: {tier: db}}}]}}}}`), Nodes: []*corev1.Node{n("a", "{}"), n("b", "{}")},
-			Pods:            []*corev1.Pod{p("p1", "a", `{metadata: {namespace: data}}`), p("p2", "b", `{metadata: {namespace: web}}`)},
-			NamespaceLabels: func(ns string) (map[string]string, bool) { return map[string]string{"tier": map[string]string{"data": "db"}[ns]}, true }}, []string{"a: affinity <none> in one kubernetes.io/hostname", "b: "}},
+			Pods: []*corev1.Pod{p("p1", "a", `{metadata: {namespace: data}}`), p("p2", "b", `{metadata: {namespace: web}}`)},
+			NamespaceLabels: func(ns string) (map[string]string, bool) {
+				return map[string]string{"tier": map[string]string{"data": "db"}[ns]}, true
+			}}, []string{"a: affinity <none> in one kubernetes.io/hostname", "b: "}},
 		{"spread counts over eligible nodes and pods that stay", World{Pod: p("x", "", `{metadata: {labels: {app: web}}, spec: {topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule, labelSelector: {matchLabels: {app: web}}}]}}`),
 			Nodes: []*corev1.Node{n("a", `{metadata: {labels: {zone: z1}}}`), n("b", `{metadata: {labels: {zone: z2}}}`), n("c", "{}")}, Pods: []*corev1.Pod{p("p1", "a", `{metadata: {labels: {app: web}}}`)}},
 			[]string{"a: spread zone", "b: ", "c: spread zone"}},
