@@ -68,6 +68,9 @@ func (g *Graph) Add(edges ...incident.Edge) {
 			continue
 		}
 		have := &g.out[e.From][i]
+		if have.Note == "" {
+			have.Note = e.Note
+		}
 		for _, id := range e.Evidence {
 			if !slices.Contains(have.Evidence, id) {
 				have.Evidence = append(have.Evidence, id)

@@ -110,8 +110,10 @@ func (f Finding) Score() float64 {
 // Edge says that From stands in a named relation to To. By convention From
 // depends on To: Pod -claims-> ResourceClaim.
 type Edge struct {
-	From     Ref      `json:"from"`
-	Relation string   `json:"relation"`
-	To       Ref      `json:"to"`
+	From     Ref    `json:"from"`
+	Relation string `json:"relation"`
+	To       Ref    `json:"to"`
+	// Note says more of To as the tool saw it, in its words: "48 devices on 6 nodes".
+	Note     string   `json:"note,omitempty"`
 	Evidence []string `json:"evidence,omitempty"`
 }

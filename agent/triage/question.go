@@ -70,6 +70,17 @@ func stopWords() map[string]bool {
 	return m
 }
 
+// grammarWords are what may stand beside the word "namespace" without naming
+// one. Any other word there is a name, also "gpu" or "memory".
+func grammarWords() map[string]bool {
+	m := map[string]bool{}
+	for w := range strings.FieldsSeq(`a all an and any are be been being but by can cannot could did do does each every for from had has have if in into is it its
+		my no not of on or other our same should so still that the their then there these they this those to was were what when where which whole why will with would your`) {
+		m[w] = true
+	}
+	return m
+}
+
 func troubleWords() *regexp.Regexp {
 	return regexp.MustCompile(`(?i)\b(why|wrong|broken|break|pending|stuck|fail\w*|crash\w*|error\w*|down|unhealthy|health\w*|trouble|problem\w*|issue\w*|slow|not|can'?t|cannot|won'?t|doesn'?t|isn'?t|oom\w*|evict\w*|restart\w*|unavailable|unreachable|ready|what|status|check|diagnose|investigate|explain|happen\w*|wait\w*|allocat\w*|schedul\w*|ok|okay|fine)\b`)
 }
@@ -93,11 +104,11 @@ func read(q incident.Question) reading {
 	lx := newLexer()
 	text := q.Text
 	r := reading{namespace: q.Namespace, trouble: troubleWords().MatchString(text)}
-	stop, kinds := stopWords(), kindWords()
+	stop, grammar, kinds := stopWords(), grammarWords(), kindWords()
 
 	nsNamed := ""
 	for _, re := range []*regexp.Regexp{lx.nsPhrase, lx.nsAfter} {
-		if m := re.FindStringSubmatch(text); m != nil && !stop[strings.ToLower(m[1])] {
+		if m := re.FindStringSubmatch(text); m != nil && !grammar[strings.ToLower(m[1])] {
 			nsNamed = strings.ToLower(m[1])
 			break
 		}

@@ -26,6 +26,8 @@ func TestRead(t *testing.T) {
 		{text: "Why is deployment web not ready in namespace shop?", want: want{ns: "shop", firm: []tool.Mention{{Kind: "Deployment", Name: "web"}}}},
 		{text: "what is wrong in namespace train-prod?", want: want{ns: "train-prod"}},
 		{text: "what is wrong in the shop namespace", want: want{ns: "shop"}},
+		{text: "what is wrong in namespace gpu?", want: want{ns: "gpu"}},
+		{text: "which namespace is broken?", want: want{}},
 		{text: "why does the api service have no endpoints", ns: "shop", want: want{ns: "shop", loose: []string{"api", "endpoints"}}},
 		{text: "the node gpu-node-3 is not ready", want: want{firm: []tool.Mention{{Kind: "Node", Name: "gpu-node-3"}}}},
 		{text: "llama-7b keeps crashing with out-of-memory", want: want{firm: []tool.Mention{{Name: "llama-7b"}}}},

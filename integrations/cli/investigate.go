@@ -57,6 +57,9 @@ func (f answerFlags) apply(c *app.Config) error {
 	if f.timeout > 0 {
 		c.Budget.Timeout = app.Duration(f.timeout)
 	}
+	if err := c.Validate(); err != nil {
+		return usage(err)
+	}
 	return nil
 }
 

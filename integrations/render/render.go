@@ -51,7 +51,11 @@ func Chain(edges []incident.Edge) string {
 			}
 			b.WriteString(short(e.From, edges))
 		}
-		fmt.Fprintf(&b, " -%s-> %s%s", Clean(e.Relation), short(e.To, edges), cite(e.Evidence))
+		fmt.Fprintf(&b, " -%s-> %s", Clean(e.Relation), short(e.To, edges))
+		if e.Note != "" {
+			fmt.Fprintf(&b, " (%s)", Clean(e.Note))
+		}
+		b.WriteString(cite(e.Evidence))
 		at = e.To
 	}
 	return b.String()

@@ -243,7 +243,14 @@ func (n *analysis) classEdges() {
 		if x.claim.UID != "" && n.a.pod != nil {
 			n.edge(n.t.podRef(n.a.pod.Namespace, n.a.pod.Name), graph.Claims, from)
 		}
-		n.edge(from, graph.Class, n.t.classRef(x.className))
+		to := n.t.classRef(x.className)
+		n.edge(from, graph.Class, to)
+		if t := n.tables[x].totals; t.MatchingClass > 0 && t.ClassNodes > 0 {
+			i := slices.IndexFunc(n.edges, func(e incident.Edge) bool { return e.From == from && e.Relation == graph.Class && e.To == to })
+			if i >= 0 {
+				n.edges[i].Note = "offered by " + plural(t.ClassNodes, "node") + ", " + plural(t.MatchingClass, "device")
+			}
+		}
 	}
 }
 

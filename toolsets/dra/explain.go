@@ -365,7 +365,7 @@ func claimText(b *strings.Builder, c *ClaimView) {
 		if r.Mode == "All" {
 			amount = "all"
 		}
-		fmt.Fprintf(b, "  request %s: %s of class %s: %d match the class, %d pass the selectors, %d free", r.Name, amount, r.Class, r.Totals.MatchingClass, r.Totals.AfterSelectors, r.Totals.Free)
+		fmt.Fprintf(b, "  request %s: %s of class %s: %d match the class on %s, %d pass the selectors, %d free", r.Name, amount, r.Class, r.Totals.MatchingClass, plural(r.Totals.ClassNodes, "node"), r.Totals.AfterSelectors, r.Totals.Free)
 		for _, p := range []struct {
 			n    int
 			what string

@@ -58,6 +58,7 @@ type RequestView struct {
 // Totals count devices over the whole cluster.
 type Totals struct {
 	MatchingClass  int `json:"matching_class"`
+	ClassNodes     int `json:"class_nodes" jsonschema:"nodes that have devices of the class"`
 	AfterSelectors int `json:"after_selectors"`
 	Free           int `json:"free" jsonschema:"pass the selectors, not in use, not tainted, pool in order"`
 	InUse          int `json:"in_use"`

@@ -46,7 +46,7 @@ type table struct {
 func (a *attempt) tabulate(ctx context.Context, x *want) *table {
 	t := &table{taints: map[string]int{}, holders: map[string]int{}}
 	rows, offered := map[string]*row{}, map[string]*row{}
-	perNode, freeNode := map[string]int{}, map[string]int{}
+	perNode, freeNode, ofClass := map[string]int{}, map[string]int{}, map[string]bool{}
 	f := a.w.fleet
 	left := newCounters(a)
 	for _, p := range f.pools {
@@ -63,6 +63,9 @@ func (a *attempt) tabulate(ctx context.Context, x *want) *table {
 				var ex []Exclusion
 				if j.ofClass {
 					t.totals.MatchingClass++
+					if place := at(s, d); place != "" {
+						ofClass[place] = true
+					}
 					count(offered, f, x, s, d, nil)
 				}
 				if j.matchesIt {
@@ -90,6 +93,7 @@ func (a *attempt) tabulate(ctx context.Context, x *want) *table {
 	for _, n := range freeNode {
 		t.largestFree = max(t.largestFree, n)
 	}
+	t.totals.ClassNodes = len(ofClass)
 	t.rows, t.offered = sorted(rows), sorted(offered)
 	return t
 }

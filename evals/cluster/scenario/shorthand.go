@@ -106,12 +106,12 @@ func deploy(ns, name string, replicas int) string {
 ---
 apiVersion: apps/v1
 kind: Deployment
-metadata: {name: %s, namespace: %s}
+metadata: {name: %q, namespace: %q}
 spec:
   replicas: %d
-  selector: {matchLabels: {app: %s}}
+  selector: {matchLabels: {app: %q}}
   template:
-    metadata: {labels: {app: %s}}
+    metadata: {labels: {app: %q}}
     spec:
       containers: [{name: main, image: "registry.example.com/web/app:1.4", ports: [{name: http, containerPort: 8080}], resources: {requests: {cpu: 100m, memory: 64Mi}}}]
 ---
