@@ -33,7 +33,7 @@ fmt:
 	gofmt -w $(shell git ls-files '*.go')
 
 bench: build ## the figures of docs/benchmarks.md
-	deploy/bench.sh
+	cd evals/cluster && $(GO) run ./cmd/bench
 
 docs: build ## generated pages; a test fails when they are stale
 	$(GO) test ./integrations/app -run TestGeneratedDocs -update

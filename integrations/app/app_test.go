@@ -124,7 +124,7 @@ func TestTools(t *testing.T) {
 		}
 		tokens += prompt.Tokens(x.Name + x.Text + string(raw))
 	}
-	for _, want := range strings.Fields("kube_get kube_list kube_describe kube_events kube_logs kube_pod kube_workload kube_scheduling kube_network kube_storage kube_node kube_changes kube_access kube_survey dra_explain dra_what_if dra_overview dra_topology dra_extended dra_lint") {
+	for want := range strings.FieldsSeq("kube_get kube_list kube_describe kube_events kube_logs kube_pod kube_workload kube_scheduling kube_network kube_storage kube_node kube_changes kube_access kube_survey dra_explain dra_what_if dra_overview dra_topology dra_extended dra_lint") {
 		if !slices.Contains(names, want) {
 			t.Errorf("there is no tool %s", want)
 		}

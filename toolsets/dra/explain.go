@@ -102,7 +102,7 @@ func (t *Toolset) explainSubject(ctx context.Context, in ExplainIn, s *subject) 
 		findings = append(findings, f...)
 		out.Notes = append(out.Notes, notes...)
 	default:
-		f, e, err := t.tryNodes(ctx, s, &out)
+		f, e, err := t.tryOnce(ctx, s, &out)
 		if err != nil {
 			if tool.KindOf(err) != tool.Forbidden {
 				return tool.Output[Explanation]{}, err

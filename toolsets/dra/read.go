@@ -28,7 +28,7 @@ import (
 // Page sizes: a slice of 128 devices is large, a node carries its image list.
 const (
 	slicePage = 200
-	pageSize  = 500
+	pageSize  = 2000
 )
 
 // served is what discovery says about resource.k8s.io.

@@ -227,7 +227,9 @@ func (t *Toolset) consumer(ctx context.Context, c *resourceapi.ResourceClaim) (*
 		return nil, nil
 	}
 	var best *corev1.Pod
-	err := pages(ctx, metav1.ListOptions{Limit: pageSize}, t.read.client.CoreV1().Pods(c.Namespace).List, func(l *corev1.PodList) {
+	// Only pods without a node may still become its consumer: the server leaves
+	// the others out.
+	err := pages(ctx, metav1.ListOptions{Limit: pageSize, FieldSelector: "spec.nodeName="}, t.read.client.CoreV1().Pods(c.Namespace).List, func(l *corev1.PodList) {
 		for i := range l.Items {
 			p := &l.Items[i]
 			if p.Spec.NodeName != "" || p.Status.Phase != corev1.PodPending && p.Status.Phase != "" {

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	resourceapi "k8s.io/api/resource/v1"
@@ -297,22 +299,24 @@ func (c *counters) short(p *pool, d *device) string {
 
 // count puts a device into its row.
 func count(rows map[string]*row, f *fleet, x *want, s *slice, d *device, ex []Exclusion) {
-	label, attrs := describe(f, x, s, d)
-	var key strings.Builder
-	key.WriteString(s.pool.driver + "\x00" + label)
-	for _, k := range slices.Sorted(maps.Keys(attrs)) {
-		key.WriteString("\x00" + k + "=" + attrs[k])
+	key := append(make([]byte, 0, 256), s.pool.driver...)
+	key = append(append(key, 0), labelOf(f, s, d)...)
+	for v := range looked(f, x, s, d) {
+		key = append(append(key, 0), v.text...)
 	}
 	for _, e := range ex {
-		fmt.Fprintf(&key, "\x01%s/%d/%s", e.Kind, e.Index, e.Detail)
+		key = append(append(key, 1), e.Kind...)
+		key = strconv.AppendInt(append(key, '/'), int64(e.Index), 10)
+		key = append(append(key, '/'), e.Detail...)
 	}
-	r := rows[key.String()]
+	r := rows[string(key)]
 	if r == nil {
+		label, attrs := describe(f, x, s, d)
 		r = &row{DeviceGroup: DeviceGroup{Driver: s.pool.driver, Label: label, Attributes: attrs, Example: idOf(s, d).String(), ExcludedBy: ex}, nodes: map[string]bool{}}
 		if r.ExcludedBy == nil {
 			r.ExcludedBy = []Exclusion{}
 		}
-		rows[key.String()] = r
+		rows[string(key)] = r
 	}
 	r.Count++
 	if n := at(s, d); n != "" {
@@ -328,26 +332,54 @@ func describing() []string {
 // describe gives a device a label and the attributes that the request looks at.
 func describe(f *fleet, x *want, s *slice, d *device) (string, map[string]string) {
 	attrs := map[string]string{}
-	if x != nil {
+	for v := range looked(f, x, s, d) {
+		if v.there {
+			attrs[short(v.name, s.pool.driver)] = v.text
+		}
+	}
+	return labelOf(f, s, d), attrs
+}
+
+// labelOf says what a device is, by the best attribute it has.
+func labelOf(f *fleet, s *slice, d *device) string {
+	for _, id := range describing() {
+		if v, ok := f.attr(s, d, s.pool.driver+"/"+id); ok && v.kind == 's' {
+			return v.text
+		}
+	}
+	return ""
+}
+
+// sight is one attribute or capacity that a request looks at, on one device.
+type sight struct {
+	name, text string
+	there      bool
+}
+
+// looked gives what the request looks at on a device, in the request's order.
+func looked(f *fleet, x *want, s *slice, d *device) iter.Seq[sight] {
+	return func(yield func(sight) bool) {
+		if x == nil {
+			return
+		}
 		for _, fld := range x.fields {
+			v := sight{name: fld.Name()}
 			switch fld.Kind {
 			case selector.Attribute:
-				if v, ok := f.attr(s, d, fld.Name()); ok {
-					attrs[short(fld.Name(), s.pool.driver)] = v.text
-				}
+				var have value
+				have, v.there = f.attr(s, d, v.name)
+				v.text = have.text
 			case selector.Capacity:
-				if q, ok := capacityOf(s, d, fld.Name()); ok {
-					attrs[short(fld.Name(), s.pool.driver)] = text64(q)
+				var q resource.Quantity
+				if q, v.there = capacityOf(s, d, v.name); v.there {
+					v.text = text64(q)
 				}
+			}
+			if !yield(v) {
+				return
 			}
 		}
 	}
-	for _, id := range describing() {
-		if v, ok := f.attr(s, d, s.pool.driver+"/"+id); ok && v.kind == 's' {
-			return v.text, attrs
-		}
-	}
-	return "", attrs
 }
 
 // short drops the driver's own domain from a name.

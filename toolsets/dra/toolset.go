@@ -56,6 +56,7 @@ type Toolset struct {
 	status  *cell[tool.Status]
 	log     slog.Handler
 	tools   []tool.Tool
+	tried   tried
 }
 
 var (

@@ -175,7 +175,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, p string) {
 		s.serveGroupVersion(w, q.gvr.Group, q.gvr.Version)
 		return
 	}
-	if parts[0] == "namespaces" && len(parts) >= 3 && !(len(parts) == 3 && (parts[2] == "status" || parts[2] == "finalize")) {
+	if parts[0] == "namespaces" && len(parts) >= 3 && (len(parts) > 3 || parts[2] != "status" && parts[2] != "finalize") {
 		q.namespace = parts[1]
 		parts = parts[2:]
 	}

@@ -151,11 +151,6 @@ func weighLine(l string) int {
 // refusedRight reads the API server's refusal out of a line.
 var refusedRight = regexp.MustCompile(`(?:User "system:serviceaccount:([^:"]+):([^"]+)" )?cannot (get|list|watch|create|update|patch|delete|deletecollection|use|impersonate|bind|escalate) resource "([^"]+)"(?: in API group "([^"]*)")?(?: in the namespace "([^"]+)")?`)
 
-// unresolved reports that a name could not be resolved.
-func unresolved(text string) bool {
-	return containsAny(text, "no such host", "name or service not known", "temporary failure in name resolution", "could not resolve host", "server misbehaving", "nodename nor servname", "getaddrinfo", "name does not resolve")
-}
-
 // signalOf names what an exit code above 128 means.
 func signalOf(code int32) string {
 	names := map[int32]string{129: "SIGHUP", 130: "SIGINT", 132: "SIGILL", 134: "SIGABRT", 135: "SIGBUS", 136: "SIGFPE", 137: "SIGKILL", 139: "SIGSEGV", 141: "SIGPIPE", 143: "SIGTERM"}

@@ -192,7 +192,7 @@ func (j *judge) podInTrouble(p *corev1.Pod) bool {
 		return false
 	case p.Status.Phase == corev1.PodFailed:
 		o, owned := j.owner(p)
-		return p.Status.Reason != "Evicted" && p.Status.Reason != "Shutdown" && !(owned && o.Kind == "Job") && age < 24*recent
+		return p.Status.Reason != "Evicted" && p.Status.Reason != "Shutdown" && (!owned || o.Kind != "Job") && age < 24*recent
 	case len(p.Spec.SchedulingGates) > 0:
 		return false
 	case p.Spec.NodeName == "":

@@ -23,7 +23,7 @@ import (
 const DefaultTTL = 15 * time.Second
 
 // pageSize is the Limit of one list request.
-const pageSize = 500
+const pageSize = 2000
 
 // Config says which cluster is read and how.
 type Config struct {

@@ -47,7 +47,7 @@ func names(pods []*corev1.Pod) []string {
 func TestListFollowsEveryPage(t *testing.T) {
 	t.Parallel()
 	srv := sourcetest.Start(t)
-	for i := range 1203 {
+	for i := range 4203 {
 		srv.Add(pod("train", fmt.Sprintf("p%04d", i)))
 	}
 	src := srv.Source(clock)
@@ -55,11 +55,11 @@ func TestListFollowsEveryPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got) != 1203 || got[1202].Name != "p1202" {
+	if len(got) != 4203 || got[4202].Name != "p4202" {
 		t.Errorf("got %d pods", len(got))
 	}
 	if n := len(srv.Requests()); n != 3 {
-		t.Errorf("3 pages of 500 expected, got %d requests: %v", n, srv.Requests())
+		t.Errorf("3 pages of 2000 expected, got %d requests: %v", n, srv.Requests())
 	}
 	if _, err := src.Pods(t.Context(), "train"); err != nil || len(srv.Requests()) != 3 {
 		t.Errorf("the second read must come from the cache: %v %v", err, srv.Requests())
@@ -69,8 +69,8 @@ func TestListFollowsEveryPage(t *testing.T) {
 func TestExpiredContinueTokenStartsOver(t *testing.T) {
 	t.Parallel()
 	srv := sourcetest.Start(t)
-	for i := range 600 {
-		srv.Add(pod("train", fmt.Sprintf("p%03d", i)))
+	for i := range 2600 {
+		srv.Add(pod("train", fmt.Sprintf("p%04d", i)))
 	}
 	srv.Intercept = func(w http.ResponseWriter, r *http.Request) bool {
 		if r.URL.Query().Get("continue") == "" {
@@ -82,7 +82,7 @@ func TestExpiredContinueTokenStartsOver(t *testing.T) {
 		return true
 	}
 	got, err := srv.Source(clock).Pods(t.Context(), "train")
-	if err != nil || len(got) != 600 {
+	if err != nil || len(got) != 2600 {
 		t.Errorf("got %d pods, %v", len(got), err)
 	}
 }

@@ -140,7 +140,7 @@ func TestAPIServices(t *testing.T) {
 func TestEachStopsEarlyAndKeepsNothing(t *testing.T) {
 	t.Parallel()
 	srv := sourcetest.Start(t)
-	for i := range 700 {
+	for i := range 2700 {
 		srv.Add(pod("train", string(rune('a'+i%26))+strings.Repeat("x", i/26)))
 	}
 	src := srv.Source(clock)
@@ -148,7 +148,7 @@ func TestEachStopsEarlyAndKeepsNothing(t *testing.T) {
 	if !ok {
 		t.Fatal("pods are served")
 	}
-	for _, tc := range []struct{ stop, seen, requests int }{{1, 1, 1}, {500, 500, 1}, {501, 501, 2}, {9999, 700, 2}} {
+	for _, tc := range []struct{ stop, seen, requests int }{{1, 1, 1}, {2000, 2000, 1}, {2001, 2001, 2}, {9999, 2700, 2}} {
 		before := len(srv.Requests())
 		seen := 0
 		err := src.EachMetadata(t.Context(), m, "train", source.Selectors{}, func(*metav1.PartialObjectMetadata) bool {

@@ -2,6 +2,7 @@ package filters
 
 import (
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
@@ -85,12 +86,5 @@ func VolumeText(v VolumeNeed) string {
 }
 
 func join(s []string) string {
-	out := ""
-	for i, x := range s {
-		if i > 0 {
-			out += "|"
-		}
-		out += x
-	}
-	return out
+	return strings.Join(s, "|")
 }
