@@ -1,7 +1,6 @@
 package dra
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -9,7 +8,6 @@ import (
 	"strings"
 
 	resourceapi "k8s.io/api/resource/v1"
-	"k8s.io/dynamic-resource-allocation/cel"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
@@ -94,72 +92,14 @@ func (t *Toolset) devices(ctx context.Context, in DevicesIn) (tool.Output[Device
 }
 
 func (t *Toolset) groupDevices(ctx context.Context, w *world, in DevicesIn, x *want, expr *selector.Expression, out *Devices) []incident.Finding {
-	distinct := map[string]offer{}
-	var fs []incident.Finding
-	each := func(visit func(*slice, *device)) {
-		for _, p := range w.fleet.pools {
-			for _, s := range p.slices {
-				for i := range s.devices {
-					d := &s.devices[i]
-					if in.Driver != "" && p.driver != in.Driver || in.Node != "" && at(s, d) != in.Node && (at(s, d) != "" || w.byName[in.Node] == nil || !s.reaches(w.byName[in.Node])) {
-						continue
-					}
-					if x != nil {
-						j := x.judge(ctx, w.fleet, s, d)
-						if j.aborting && j.errClass && len(fs) == 0 {
-							expr := quote(x.classExprs[j.errAt].Text)
-							fs = append(fs, finding("dra.cel_runtime_error", t.classRef(in.Class), 0.8, map[string]string{"expression": expr, "message": j.err, "device": idOf(s, d).String()},
-								"selector %d of class %s fails on device %s: %s", j.errAt, in.Class, idOf(s, d), quote(j.err)))
-						}
-						if !j.ofClass {
-							continue
-						}
-					}
-					visit(s, d)
-				}
-			}
-		}
+	picked, fs := t.pick(ctx, w, in, x)
+	out.Total = len(picked)
+	distinct := offered(w.fleet, picked)
+	sorts := &deviceSorts{w: w, distinct: distinct, tells: map[attrOf]bool{}, expr: expr, rows: map[string]*DeviceRow{}, places: map[string]map[string]bool{}}
+	for _, p := range picked {
+		sorts.count(ctx, p.slice, p.device, out)
 	}
-	each(func(s *slice, d *device) {
-		out.Total++
-		for _, at := range d.attrs {
-			name := qualified(w.fleet.names.list[at.name], s.pool.driver)
-			o, ok := distinct[name]
-			if !ok {
-				o = offer{counts: map[value]int{}}
-			}
-			o.counts[w.fleet.values.list[at.value]]++
-			o.total++
-			distinct[name] = o
-		}
-	})
-	rows := map[string]*DeviceRow{}
-	places := map[string]map[string]bool{}
-	each(func(s *slice, d *device) {
-		row := t.deviceRow(ctx, w, s, d, distinct, expr, out)
-		key := rowKey(row)
-		r := rows[key]
-		if r == nil {
-			r, rows[key], places[key] = row, row, map[string]bool{}
-		}
-		r.Count++
-		places[key][at(s, d)] = true
-		r.Nodes = len(places[key])
-		hs := w.use.holds[idOf(s, d)]
-		if len(hs) > 0 {
-			r.InUse++
-		}
-		for _, h := range hs {
-			who := h.claim.Namespace + "/" + h.claim.Name + consumers(h.claim)
-			if len(r.UsedBy) < 4 && !slices.Contains(r.UsedBy, who) {
-				r.UsedBy = append(r.UsedBy, who)
-			}
-		}
-	})
-	for _, k := range slices.Sorted(maps.Keys(rows)) {
-		out.Groups = append(out.Groups, *rows[k])
-	}
-	slices.SortStableFunc(out.Groups, func(a, b DeviceRow) int { return cmp.Compare(b.Count, a.Count) })
+	out.Groups = sorts.sorted()
 	if len(out.Groups) > 40 {
 		out.Note = fmt.Sprintf("%d more sorts of device are not listed; narrow by driver or node", len(out.Groups)-40)
 		out.Groups = out.Groups[:40]
@@ -205,53 +145,6 @@ func valuesText(o offer) string {
 		return fmt.Sprintf("%d different, for example %s", len(o.counts), example)
 	}
 	return o.String()
-}
-
-func (t *Toolset) deviceRow(ctx context.Context, w *world, s *slice, d *device, distinct map[string]offer, expr *selector.Expression, out *Devices) *DeviceRow {
-	r := &DeviceRow{Driver: s.pool.driver, Example: idOf(s, d).String(), Attributes: map[string]string{}, Capacity: map[string]string{}, Taints: []string{}, UsedBy: []string{}}
-	for _, at := range d.attrs {
-		name := w.fleet.names.list[at.name]
-		if o := distinct[qualified(name, s.pool.driver)]; len(o.counts) <= telltale && (len(o.counts) == 1 || len(o.counts) < o.total) {
-			r.Attributes[name] = w.fleet.values.list[at.value].text
-		}
-	}
-	if d.caps != nil {
-		for k, v := range d.caps.caps {
-			r.Capacity[string(k)] = text64(v.Value)
-		}
-	}
-	for _, h := range d.taints() {
-		r.Taints = append(r.Taints, taintText(h))
-	}
-	for _, rule := range w.rulesFor(s, d) {
-		r.Taints = append(r.Taints, taintText(rule.Spec.Taint)+" by DeviceTaintRule "+rule.Name)
-	}
-	if expr != nil {
-		multi := d.multi()
-		ok, err := expr.Matches(ctx, cel.Device{Driver: s.pool.driver, AllowMultipleAllocations: &multi, Attributes: w.fleet.attributes(d), Capacity: d.capacities()})
-		switch {
-		case err != nil:
-			r.Result = "error: " + quote(err.Error())
-			out.Errors++
-		case ok:
-			r.Result = "true"
-			out.Matched++
-		default:
-			r.Result = "false"
-		}
-	}
-	return r
-}
-
-func rowKey(r *DeviceRow) string {
-	var b strings.Builder
-	b.WriteString(r.Driver + "|" + r.Result + "|" + strings.Join(r.Taints, ","))
-	for _, m := range []map[string]string{r.Attributes, r.Capacity} {
-		for _, k := range slices.Sorted(maps.Keys(m)) {
-			b.WriteString("|" + k + "=" + m[k])
-		}
-	}
-	return b.String()
 }
 
 func devicesText(o *Devices, in DevicesIn) string {
