@@ -15,7 +15,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -64,17 +63,46 @@ func repeat(ctx context.Context, n int, bin string, codes []int, args ...string)
 		var out, errs bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &out, &errs
 		begin := time.Now()
-		err := cmd.Run()
-		s := sample{wall: time.Since(begin), out: out.Bytes()}
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+		watch := highWater(cmd.Process.Pid)
+		err := cmd.Wait()
+		s := sample{wall: time.Since(begin), out: out.Bytes(), rss: watch()}
 		if exit, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || !slices.Contains(codes, exit.ExitCode())) {
 			return nil, fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, errs.String())
-		}
-		if u, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-			s.rss = u.Maxrss
 		}
 		all = append(all, s)
 	}
 	return all, nil
+}
+
+// highWater follows the peak resident memory of a process, in KiB, until the
+// returned function is called. The rusage of a child would not do: on Linux it
+// starts at what the parent held when it made the child.
+func highWater(pid int) (stop func() int64) {
+	done, peak := make(chan struct{}), make(chan int64, 1)
+	go func() {
+		var last int64
+		tick := time.NewTicker(2 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+			if _, rest, ok := strings.Cut(string(raw), "VmHWM:"); err == nil && ok {
+				var kib int64
+				if _, err := fmt.Sscan(rest, &kib); err == nil {
+					last = max(last, kib)
+				}
+			}
+			select {
+			case <-done:
+				peak <- last
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	return func() int64 { close(done); return <-peak }
 }
 
 func output(ctx context.Context, dir string, name string, args ...string) (string, error) {
