@@ -132,7 +132,7 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := dra.New(dra.Config{Client: client, Dynamic: dyn, Discovery: disc, Cluster: src.cluster, Now: src.now})
+	d, err := dra.New(dra.Config{Client: client, Dynamic: dyn, Discovery: disc, Nodes: k.Nodes, Cluster: src.cluster, Now: src.now})
 	if err != nil {
 		return nil, err
 	}

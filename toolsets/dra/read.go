@@ -48,6 +48,8 @@ type reader struct {
 	dra    *draclient.Client
 	now    func() time.Time
 
+	// shared, where set, lists the nodes instead of client.
+	shared  func(context.Context) ([]*corev1.Node, error)
 	served  *cell[served]
 	nodes   *cell[[]*corev1.Node]
 	fleet   *cell[*fleet]
@@ -60,7 +62,7 @@ type reader struct {
 
 func newReader(c Config) *reader {
 	return &reader{
-		client: c.Client, dyn: c.Dynamic, disco: c.Discovery, dra: draclient.New(c.Client), now: c.Now,
+		client: c.Client, dyn: c.Dynamic, disco: c.Discovery, dra: draclient.New(c.Client), now: c.Now, shared: c.Nodes,
 		served:  newCell[served](c.Now, c.TTL),
 		nodes:   newCell[[]*corev1.Node](c.Now, c.TTL),
 		fleet:   newCell[*fleet](c.Now, c.TTL),
@@ -148,6 +150,9 @@ func slim(m *metav1.ObjectMeta) {
 }
 
 func (r *reader) listNodes(ctx context.Context) ([]*corev1.Node, error) {
+	if r.shared != nil {
+		return r.shared(ctx)
+	}
 	return r.nodes.get(ctx, func(ctx context.Context) ([]*corev1.Node, error) {
 		var out []*corev1.Node
 		err := pages(ctx, metav1.ListOptions{Limit: pageSize}, r.client.CoreV1().Nodes().List, func(l *corev1.NodeList) {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
@@ -37,6 +38,9 @@ type Config struct {
 	Dynamic dynamic.Interface
 	// Discovery tells which versions the server has. Nil means Client.Discovery().
 	Discovery discovery.DiscoveryInterface
+	// Nodes lists all Nodes where the caller reads them anyway; they are shared and
+	// never written to. Nil: Client lists them.
+	Nodes func(context.Context) ([]*corev1.Node, error)
 	// Cluster is the name that every reference carries.
 	Cluster string
 	// Now is the clock; with a bundle it stands at the capture time. Nil means time.Now.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -163,4 +164,10 @@ func notReady(state tool.State, err error) tool.Status {
 		st.Reason, st.Fix = te.User, te.Fix
 	}
 	return st
+}
+
+// Nodes lists all Nodes by name, shared with this toolset's own cache: read only.
+// Errors are those of a Kubernetes list, told as a tool.Error.
+func (t *Toolset) Nodes(ctx context.Context) ([]*corev1.Node, error) {
+	return t.src.Nodes(ctx)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -35,11 +36,14 @@ func number(obj map[string]any, path ...string) int64 {
 func (j *judge) world(ctx context.Context, p *corev1.Pod) (filters.World, []string, error) {
 	var limits []string
 	w := filters.World{Pod: p}
-	var err error
-	if w.Nodes, err = j.src.Nodes(ctx); err != nil {
-		return w, nil, err
+	var err, nodesErr error
+	var nodes sync.WaitGroup
+	nodes.Go(func() { w.Nodes, nodesErr = j.src.Nodes(ctx) })
+	w.Pods, err = j.src.Pods(ctx, "")
+	if nodes.Wait(); nodesErr != nil {
+		return w, nil, nodesErr
 	}
-	if w.Pods, err = j.src.Pods(ctx, ""); err != nil {
+	if err != nil {
 		if tool.KindOf(err) != tool.Forbidden {
 			return w, nil, err
 		}
