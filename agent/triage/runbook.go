@@ -3,8 +3,10 @@ package triage
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 
+	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/runbooks"
@@ -140,7 +142,7 @@ func (s *session) candidate(r *runbooks.Runbook, v runbooks.Verdict, cited map[s
 		c.cause.Confidence = strong
 	}
 	for _, p := range v.Proposals {
-		c.proposals = append(c.proposals, incident.Proposal{Action: p.Action, Params: p.Params, Why: p.Why, Evidence: c.cause.Evidence})
+		c.proposals = append(c.proposals, incident.Proposal{Action: p.Action, Params: s.controlled(p.Params), Why: p.Why, Evidence: c.cause.Evidence})
 	}
 	for _, rv := range v.Rivals {
 		ev := ids(rv.Steps)
@@ -150,6 +152,28 @@ func (s *session) candidate(r *runbooks.Runbook, v runbooks.Verdict, cited map[s
 		c.refuted = append(c.refuted, incident.Refutation{Code: rv.Code, What: rv.What, Why: rv.Why, Evidence: ev})
 	}
 	return c
+}
+
+// controlled turns a change of an object into the change of what controls it: a
+// controller would make the object again as it was.
+func (s *session) controlled(params map[string]string) map[string]string {
+	at := slices.IndexFunc(s.graph.Nodes(), func(r incident.Ref) bool {
+		return params["name"] != "" && r.Name == params["name"] && r.Namespace == params["namespace"] && r.Kind == params["kind"]
+	})
+	if at < 0 {
+		return params
+	}
+	top := s.graph.Nodes()[at]
+	for range s.graph.Nodes() {
+		i := slices.IndexFunc(s.graph.Out(top), func(e incident.Edge) bool { return e.Relation == graph.Controlled })
+		if i < 0 {
+			break
+		}
+		top = s.graph.Out(top)[i].To
+	}
+	out := maps.Clone(params)
+	out["kind"], out["namespace"], out["name"] = top.Kind, top.Namespace, top.Name
+	return out
 }
 
 // merge keeps one candidate for each code and subject, the better supported.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -33,6 +34,28 @@ func (j *judge) podTool(ctx context.Context, in PodIn) (tool.Output[Judged], err
 	return j.judgePod(ctx, p).output(), nil
 }
 
+// above adds what controls a pod's controller: the Deployment of a ReplicaSet, the
+// CronJob of a Job. A change to either of the lower two would be undone.
+func (j *judge) above(ctx context.Context, v *verdict, owner incident.Ref) {
+	var o metav1.Object
+	switch {
+	case owner.Group == "apps" && owner.Kind == "ReplicaSet":
+		if r, err := j.src.ReplicaSet(ctx, owner.Namespace, owner.Name); err == nil {
+			o = r
+		}
+	case owner.Group == "batch" && owner.Kind == "Job":
+		if b, err := j.src.Job(ctx, owner.Namespace, owner.Name); err == nil {
+			o = b
+		}
+	}
+	if o == nil {
+		return
+	}
+	if up, ok := j.owner(o); ok {
+		v.edge(owner, graph.Controlled, up)
+	}
+}
+
 // judgePod judges one pod from its status, its events, what it refers to and,
 // when a container crashed, the end of its log.
 func (j *judge) judgePod(ctx context.Context, p *corev1.Pod) *verdict {
@@ -46,6 +69,7 @@ func (j *judge) judgePod(ctx context.Context, p *corev1.Pod) *verdict {
 	if o, ok := j.owner(p); ok {
 		v.edge(v.subject, graph.Controlled, o)
 		v.fact("owner", o.String())
+		j.above(ctx, v, o)
 	}
 	evs := j.events(ctx, v.subject, string(p.UID))
 	for _, e := range limit(evs, 6) {
