@@ -21,7 +21,9 @@ func selectors(labels string) source.Selectors { return source.Selectors{Labels:
 func (j *judge) createFailures(ctx context.Context, v *verdict, from incident.Ref, uid string) {
 	e, ok := has(j.events(ctx, from, uid), []string{"FailedCreate", "FailedCreatePod"})
 	if !ok {
-		return
+		if e.Message = j.replicaFailure(ctx, from); e.Message == "" {
+			return
+		}
 	}
 	v.line("%s cannot create pods: %s", from, e.Message)
 	text := e.Message
@@ -76,6 +78,24 @@ func (j *judge) createFailures(ctx context.Context, v *verdict, from incident.Re
 	default:
 		v.fault("kube.create_rejected", incident.Critical, 0.8, from, fmt.Sprintf("the API server refuses the pods of %s: %s", v.subject, text), params("message", text))
 	}
+}
+
+// replicaFailure is what a Deployment's or ReplicaSet's own condition says of pods
+// that cannot be created: it stays when the events have expired.
+func (j *judge) replicaFailure(ctx context.Context, from incident.Ref) string {
+	if from.Group != "apps" || from.Kind != "ReplicaSet" && from.Kind != "Deployment" {
+		return ""
+	}
+	u, err := j.src.Get(ctx, from)
+	if err != nil {
+		return ""
+	}
+	for _, c := range conditions(u.Object, "status", "conditions") {
+		if c.kind == "ReplicaFailure" && c.status == "True" {
+			return c.message
+		}
+	}
+	return ""
 }
 
 // limitRange finds which LimitRange of the namespace refused.

@@ -22,7 +22,16 @@ func (j *judge) nodeTool(ctx context.Context, in NodeIn) (tool.Output[Judged], e
 	if err != nil {
 		return tool.Output[Judged]{}, err
 	}
-	return j.judgeNode(n).output(), nil
+	v := j.judgeNode(n)
+	for i, f := range v.findings {
+		if f.Code == "kube.node_network_unavailable" || f.Code == "kube.node_not_ready" && containsAny(f.Message, "cni", "network plugin") {
+			if sick := j.agents(ctx, v, n.Name, f.Message); sick != "" {
+				v.findings[i].Params["agents"] = sick
+			}
+		}
+	}
+	j.devicesMissing(ctx, v, n)
+	return v.output(), nil
 }
 
 // judgeNode judges the conditions of a node by what they mean and say.
@@ -106,13 +115,12 @@ const (
 // polarity reads the words of a condition's name. Problems are looked for
 // first: "Unhealthy" holds "Healthy".
 func polarity(name string) int {
-	words := regexp.MustCompile(`[A-Z]+[a-z]*|[a-z]+|\d+`).FindAllString(name, -1)
-	joined := " " + strings.ToLower(strings.Join(words, " ")) + " "
+	joined := " " + strings.ToLower(strings.Join(wordsOf(name), " ")) + " "
 	if strings.Contains(joined, " no ") || strings.Contains(joined, " without ") {
 		return neither
 	}
 	for _, w := range []string{"unhealthy", "not ready", "unready", "unavailable", "unreachable", "problem", "problems", "failed", "failure", "failing", "error", "errors", "deadlock", "readonly", "read only", "corrupt", "corruption", "frequent", "degraded", "lost", "stuck",
-		"pressure", "exhausted", "expired", "hung", "oops", "panic", "faulty", "fault", "dead", "broken", "overheated", "throttled", "missing", "mismatch", "down", "outage", "full", "leak", "terminating", "preempted", "stale", "disconnected"} {
+		"pressure", "exhausted", "expired", "hung", "oops", "panic", "faulty", "fault", "dead", "broken", "overheated", "throttled", "missing", "mismatch", "down", "outage", "full", "leak", "terminating", "preempted", "stale", "disconnected", "flapping", "crashed", "crashing", "overheating", "throttling", "hang", "timeout", "insufficient"} {
 		if strings.Contains(joined, " "+w+" ") || (strings.HasPrefix(w, "corrupt") && strings.Contains(joined, " corrupt")) {
 			return bad
 		}
@@ -123,4 +131,12 @@ func polarity(name string) int {
 		}
 	}
 	return neither
+}
+
+// wordsOf takes a name in camel case apart; capitals in a row are one word, save
+// the last, which begins the next: "GPUXIDErrors" is "GPUXID Errors".
+func wordsOf(name string) []string {
+	name = regexp.MustCompile(`([a-z0-9])([A-Z])`).ReplaceAllString(name, "$1 $2")
+	name = regexp.MustCompile(`([A-Z])([A-Z][a-z])`).ReplaceAllString(name, "$1 $2")
+	return regexp.MustCompile(`[A-Za-z]+|\d+`).FindAllString(name, -1)
 }

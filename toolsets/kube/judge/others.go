@@ -37,7 +37,11 @@ func (j *judge) storageTool(ctx context.Context, in StorageIn) (tool.Output[Judg
 	if err != nil {
 		return tool.Output[Judged]{}, err
 	}
-	return j.claim(ctx, c).output(), nil
+	v := j.claim(ctx, c)
+	if c.Status.Phase == corev1.ClaimBound {
+		j.users(ctx, v, c)
+	}
+	return v.output(), nil
 }
 
 // claim judges a PersistentVolumeClaim that is not bound.
@@ -91,6 +95,7 @@ func (j *judge) claim(ctx context.Context, c *corev1.PersistentVolumeClaim) *ver
 	case pf.Message != "":
 		v.fault("kube.pvc_provision_failed", incident.Critical, 0.92, v.subject, fmt.Sprintf("no volume can be provisioned for %s: %s", v.subject, pf.Message), params("class", class, "message", pf.Message))
 	case waiting && sc != nil:
+		j.provisioner(ctx, v, sc.Provisioner)
 		v.fault("kube.pvc_no_provisioner", incident.Critical, 0.85, v.subject, fmt.Sprintf("%s waits for the provisioner %s of class %s: %s", v.subject, sc.Provisioner, class, ext.Message), params("class", class, "provisioner", sc.Provisioner))
 	case sc == nil || sc.Provisioner == "kubernetes.io/no-provisioner":
 		q := c.Spec.Resources.Requests[corev1.ResourceStorage]
@@ -130,7 +135,7 @@ func (j *judge) hpa(ctx context.Context, h *autoscalingv2.HorizontalPodAutoscale
 	for _, c := range h.Status.Conditions {
 		if c.Status != corev1.ConditionFalse {
 			if c.Type == autoscalingv2.ScalingLimited && c.Reason == "TooManyReplicas" {
-				v.context("kube.hpa_at_max", fmt.Sprintf("%s is at its maximum of %d replicas", v.subject, h.Spec.MaxReplicas), params("max", fmt.Sprint(h.Spec.MaxReplicas)))
+				j.atMax(v, h)
 			}
 			continue
 		}
@@ -153,6 +158,29 @@ func (j *judge) hpa(ctx context.Context, h *autoscalingv2.HorizontalPodAutoscale
 		}
 	}
 	return v
+}
+
+// atMax tells an autoscaler that wants more than it may have from one that is
+// only at its maximum: the metrics say which.
+func (j *judge) atMax(v *verdict, h *autoscalingv2.HorizontalPodAutoscaler) {
+	over := ""
+	for i, m := range h.Status.CurrentMetrics {
+		if m.Resource == nil || m.Resource.Current.AverageUtilization == nil {
+			continue
+		}
+		for _, w := range h.Spec.Metrics {
+			if w.Resource != nil && w.Resource.Name == m.Resource.Name && w.Resource.Target.AverageUtilization != nil && *m.Resource.Current.AverageUtilization > *w.Resource.Target.AverageUtilization*11/10 {
+				over = fmt.Sprintf("%s is at %d%% of its requests, the target is %d%%", h.Status.CurrentMetrics[i].Resource.Name, *m.Resource.Current.AverageUtilization, *w.Resource.Target.AverageUtilization)
+			}
+		}
+	}
+	text := fmt.Sprintf("%s is at its maximum of %d replicas", v.subject, h.Spec.MaxReplicas)
+	if over == "" {
+		v.context("kube.hpa_at_max", text, params("max", fmt.Sprint(h.Spec.MaxReplicas)))
+		return
+	}
+	v.line("%s: %s", text, over)
+	v.fault("kube.hpa_at_max", incident.Warning, 0.75, v.subject, text+" and wants more: "+over, params("max", fmt.Sprint(h.Spec.MaxReplicas), "metric", over))
 }
 
 func lastWord(s, after string) string {

@@ -11,6 +11,7 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -216,6 +217,10 @@ func (j *judge) worst(ctx context.Context, v *verdict, namespace string, sel *me
 	s, err := metav1.LabelSelectorAsSelector(sel)
 	if err != nil {
 		return nil
+	}
+	if sel == nil && owner != nil {
+		// A Job that was written without the selector its controller gives it.
+		s = labels.Everything()
 	}
 	all, err := j.src.PodsMatching(ctx, namespace, s)
 	if err != nil {
