@@ -140,6 +140,8 @@ func (j *judge) deployment(ctx context.Context, d *appsv1.Deployment) *verdict {
 		}
 		pods := j.worst(ctx, v, d.Namespace, d.Spec.Selector, current.UID)
 		j.deadlock(v, d, current, sets, pods)
+	} else {
+		j.worst(ctx, v, d.Namespace, d.Spec.Selector, nil)
 	}
 	return v
 }
@@ -229,7 +231,8 @@ func (j *judge) worst(ctx context.Context, v *verdict, namespace string, sel *me
 	var bad []*corev1.Pod
 	for _, p := range all {
 		o := metav1.GetControllerOf(p)
-		if owner != nil && (o == nil || o.UID != owner) {
+		// A pod that nobody controls and that the selector finds is about to be adopted.
+		if owner != nil && o != nil && o.UID != owner || owner != nil && o == nil && sel == nil {
 			continue
 		}
 		if !ready(p) && p.Status.Phase != corev1.PodSucceeded && p.DeletionTimestamp == nil && p.Status.Reason != "Evicted" {
