@@ -119,6 +119,7 @@ func (t *Triage) Assess(ctx context.Context, q incident.Question, caller tool.Ca
 	}
 	a := s.conclude(fired)
 	a.Diagnosis.Ask = ask
+	unmeasured(q.Alert, &a.Diagnosis)
 	return a, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
+	"github.com/gumshoe-ai/gumshoe/toolsets/kube/judge/filters"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
 )
 
@@ -100,6 +101,17 @@ func (j *judge) deviceAgents(ctx context.Context, v *verdict, node string) strin
 		return "its device plugin and driver pods are ready"
 	}
 	return strings.Join(limit(said, 4), ", ")
+}
+
+// short lists the nodes that lack nothing but a resource.
+func short(vs []filters.Verdict, resource string) []*corev1.Node {
+	var out []*corev1.Node
+	for _, x := range vs {
+		if len(x.Refusals) > 0 && !slices.ContainsFunc(x.Refusals, func(r filters.Refusal) bool { return r.Filter != filters.Resource || r.Key != resource }) {
+			out = append(out, x.Node)
+		}
+	}
+	return out
 }
 
 // idle ties a pod that finds no device to the nodes that should have some and

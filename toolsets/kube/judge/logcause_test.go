@@ -68,15 +68,15 @@ func TestWithin(t *testing.T) {
 func TestPeersOf(t *testing.T) {
 	t.Parallel()
 	for line, want := range map[string][]peer{
-		"dial tcp: lookup redis-master.cache.svc.cluster.local on 10.96.0.10:53: no such host":        {{"redis-master.cache.svc.cluster.local", 0}},
-		"dial tcp 10.96.44.12:5432: connect: connection refused":                                      {{"10.96.44.12", 5432}},
-		"Connection timed out: http://qdrant.vector.svc:6333/collections":                             {{"qdrant.vector.svc", 6333}},
-		"waiting for crm-db:3306":                                                                     {{"crm-db", 3306}},
-		`could not translate host name "pg.data" to address: Name or service not known`:               {{"pg.data", 0}},
+		"dial tcp: lookup redis-master.cache.svc.cluster.local on 10.96.0.10:53: no such host": {{"redis-master.cache.svc.cluster.local", 0}},
+		"dial tcp 10.96.44.12:5432: connect: connection refused":                               {{"10.96.44.12", 5432}},
+		"Connection timed out: http://qdrant.vector.svc:6333/collections":                      {{"qdrant.vector.svc", 6333}},
+		"waiting for crm-db:3306": {{"crm-db", 3306}},
+		`could not translate host name "pg.data" to address: Name or service not known`:                {{"pg.data", 0}},
 		"psycopg2.OperationalError: postgresql://app:hunter2@pg.data.svc:5432/app: connection refused": {{"pg.data.svc", 5432}},
-		"getaddrinfo EAI_AGAIN broker":                                                                {{"broker", 0}},
-		"until nc -z crm-db 3306; do sleep 2; done":                                                   {{"crm-db", 3306}},
-		"nothing of the kind":                                                                         nil,
+		"getaddrinfo EAI_AGAIN broker":              {{"broker", 0}},
+		"until nc -z crm-db 3306; do sleep 2; done": {{"crm-db", 3306}},
+		"nothing of the kind":                       nil,
 	} {
 		if got := peersOf(line); !slices.Equal(got, want) {
 			t.Errorf("%q: %v, not %v", line, got, want)

@@ -9,6 +9,7 @@ import (
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -152,12 +153,43 @@ func (j *judge) hpa(ctx context.Context, h *autoscalingv2.HorizontalPodAutoscale
 				v.fault("kube.hpa_no_requests", incident.Critical, 0.93, v.subject, fmt.Sprintf("%s wants utilisation, and a container has no request for it: %s", v.subject, c.Message), params("resource", lastWord(c.Message, "missing request for ")))
 				continue
 			}
+			j.metricsAPI(ctx, v, c.Message)
 			v.fault("kube.hpa_no_metrics", incident.Critical, 0.88, v.subject, fmt.Sprintf("%s cannot read its metrics: %s: %s", v.subject, c.Reason, c.Message), params("message", c.Message))
 		case autoscalingv2.AbleToScale:
 			v.fault("kube.hpa_target_missing", incident.Critical, 0.8, v.subject, fmt.Sprintf("%s cannot scale %s: %s", v.subject, target, c.Message), params("target", target.Path()))
 		}
 	}
 	return v
+}
+
+// metricsAPI ties an autoscaler that gets no metrics to the aggregated API that
+// should serve them, when that does not answer, and to the Service behind it.
+func (j *judge) metricsAPI(ctx context.Context, v *verdict, message string) {
+	group := ""
+	for _, g := range []string{"custom.metrics.k8s.io", "external.metrics.k8s.io", "metrics.k8s.io"} {
+		if strings.Contains(message, g) || strings.Contains(message, strings.TrimSuffix(g, ".metrics.k8s.io")+" metrics API") || g == "metrics.k8s.io" && containsAny(message, "resource metrics API") {
+			group = g
+			break
+		}
+	}
+	if group == "" {
+		return
+	}
+	inner := newVerdict(v.subject)
+	j.apiServices(ctx, inner)
+	for _, f := range inner.findings {
+		if _, of, _ := strings.Cut(f.Subject.Name, "."); of != group {
+			continue
+		}
+		v.edge(v.subject, graph.ServedBy, f.Subject)
+		v.line("%s", f.Message)
+		v.find(f)
+		for _, e := range inner.edges {
+			if e.From == f.Subject {
+				v.edge(e.From, e.Relation, e.To)
+			}
+		}
+	}
 }
 
 // atMax tells an autoscaler that wants more than it may have from one that is
@@ -272,6 +304,10 @@ func (j *judge) apiServices(ctx context.Context, v *verdict) {
 			if c.kind == "Available" && c.status == "False" {
 				to := j.ref("apiregistration.k8s.io", "APIService", "", u.GetName())
 				v.edge(v.subject, graph.Contains, to)
+				if ns, _, _ := unstructured.NestedString(u.Object, "spec", "service", "namespace"); ns != "" {
+					name, _, _ := unstructured.NestedString(u.Object, "spec", "service", "name")
+					v.edge(to, graph.ServedBy, j.ref("", "Service", ns, name))
+				}
 				v.fault("kube.api_service_unavailable", incident.Critical, 0.85, to, fmt.Sprintf("the API %s does not answer: %s: %s", u.GetName(), c.reason, c.message), params("message", c.message))
 			}
 		}

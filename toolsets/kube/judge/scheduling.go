@@ -182,6 +182,19 @@ func (j *judge) pendingPod(ctx context.Context, v *verdict, p *corev1.Pod, d *Sc
 	verdicts := sim.Run()
 	d.Nodes = len(verdicts)
 	decision := sim.Decide(verdicts)
+	if decision.Fits > 0 {
+		// Nodes that fit are no way out for a pod whose devices are elsewhere.
+		if near, where := j.whereClaimsAre(ctx, p, world.Nodes); len(near) > 0 && len(near) < len(world.Nodes) {
+			narrow := world
+			narrow.Nodes = near
+			s := filters.New(narrow)
+			vs := s.Run()
+			if dec := s.Decide(vs); dec.Main != nil && dec.Main.Filter == filters.Resource {
+				v.line("its claims can be used only on %s", where)
+				sim, verdicts, decision, refused = s, vs, dec, true
+			}
+		}
+	}
 	d.Fits = decision.Fits
 	d.State = firstOf(d.State, fmt.Sprintf("%d of %d nodes fit", d.Fits, d.Nodes))
 	tally(d, sim, verdicts, decision)

@@ -401,6 +401,13 @@ func (j *judge) cronJob(ctx context.Context, c *batchv1.CronJob) *verdict {
 	}) {
 		v.symptom("kube.job_failed", incident.Critical, fmt.Sprintf("the last Job %s of %s failed", newest.Name, v.subject), params("reason", "LastJobFailed"))
 		v.edge(v.subject, graph.Owns, j.ref("batch", "Job", newest.Namespace, newest.Name))
+	} else if newest != nil {
+		for _, f := range j.job(ctx, newest).findings {
+			if f.Role == incident.Symptom {
+				v.symptom("kube.workload_unavailable", incident.Warning, fmt.Sprintf("the last Job %s of %s does not get on: %s", newest.Name, v.subject, f.Message), params("desired", "1", "ready", "0"))
+				v.edge(v.subject, graph.Owns, f.Subject)
+			}
+		}
 	}
 	return v
 }
