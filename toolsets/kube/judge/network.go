@@ -283,7 +283,7 @@ func (j *judge) ingress(ctx context.Context, i *networkingv1.Ingress) *verdict {
 		if _, err := j.src.Secret(ctx, i.Namespace, t.SecretName); missing(err) {
 			to := j.ref("", "Secret", i.Namespace, t.SecretName)
 			v.edge(v.subject, graph.Uses, to)
-			v.fault("kube.ingress_tls_secret_missing", incident.Warning, 0.8, to, fmt.Sprintf("%s, which holds the certificate of %s, does not exist", to, v.subject), params("ingress", i.Name))
+			v.fault("kube.ingress_tls_secret_missing", incident.Critical, 0.8, to, fmt.Sprintf("%s, which holds the certificate of %s, does not exist", to, v.subject), params("ingress", i.Name))
 		}
 	}
 	return v

@@ -9,6 +9,8 @@ import (
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
@@ -235,10 +237,30 @@ func (j *judge) disruptionTool(ctx context.Context, in NamedIn) (tool.Output[Jud
 	case s.ExpectedPods == 0:
 		v.context("kube.pdb_selects_nothing", fmt.Sprintf("%s selects no pod", v.subject), nil)
 	case s.DisruptionsAllowed == 0:
+		if s.CurrentHealthy < s.DesiredHealthy {
+			j.budgeted(ctx, v, p)
+		}
 		v.fault("kube.pdb_blocks_eviction", incident.Warning, 0.8, v.subject, fmt.Sprintf("%s allows no eviction: %d healthy pods, %d wanted, %d expected", v.subject, s.CurrentHealthy, s.DesiredHealthy, s.ExpectedPods),
 			params("allowed", "0", "healthy", fmt.Sprint(s.CurrentHealthy), "desired", fmt.Sprint(s.DesiredHealthy)))
 	}
 	return v.output(), nil
+}
+
+// budgeted ties a budget that has too few healthy pods to those that are not.
+func (j *judge) budgeted(ctx context.Context, v *verdict, b *policyv1.PodDisruptionBudget) {
+	sel, err := metav1.LabelSelectorAsSelector(b.Spec.Selector)
+	if err != nil {
+		return
+	}
+	pods, err := j.src.PodsMatching(ctx, b.Namespace, sel)
+	if err != nil {
+		return
+	}
+	pods = slices.DeleteFunc(slices.Clone(pods), func(p *corev1.Pod) bool { return ready(p) || p.Status.Phase == corev1.PodSucceeded })
+	for _, p := range limit(pods, worstPods) {
+		v.line("pod %s: %s", p.Name, podState(p))
+		v.edge(v.subject, graph.Selects, j.pod(p))
+	}
 }
 
 func (j *judge) admissionTool(ctx context.Context, in AdmissionIn) (tool.Output[Judged], error) {
