@@ -287,8 +287,12 @@ func (n *analysis) namedDriver(x *want) string {
 	return ""
 }
 
-// wouldFit records a change that was tried and works.
+// wouldFit records a change that was tried and works. One that ends in an error
+// on another node does not: the scheduler would stop there.
 func (n *analysis) wouldFit(what string, f fitting, devices int) {
+	if !f.cures() {
+		return
+	}
 	n.out.WouldFit = append(n.out.WouldFit, WouldFit{Change: what, Devices: devices, Nodes: f.nodes, Node: f.example})
 }
 
