@@ -172,6 +172,8 @@ func (m *Model) attention(o *object) {
 		if o.own("index_head_dim") != nil {
 			m.note("the cache of the sparse-attention indexer is not counted")
 		}
+	} else if g := o.count(maxHeadDim, "global_head_dim"); g > 0 && g != m.HeadDim {
+		o.fail("global_head_dim", fmt.Sprint(g), fmt.Sprintf("layers whose heads differ in size (head_dim %d) are not modelled", m.HeadDim))
 	} else if m.ValueDim == 0 || m.HeadDim == 0 {
 		o.fail("head_dim", "", "is missing and hidden_size is smaller than num_attention_heads")
 	}
