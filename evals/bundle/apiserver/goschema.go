@@ -17,6 +17,8 @@ type (
 		OpenAPISchemaType() []string
 		OpenAPISchemaFormat() string
 	}
+	// oneOf are types with several forms (quantities, numbers or names of ports).
+	oneOf interface{ OpenAPIV3OneOfTypes() []string }
 )
 
 func (d document) metadata() map[string]any { return d.schema(reflect.TypeFor[metav1.ObjectMeta](), "") }
@@ -53,7 +55,13 @@ func (d document) define(t reflect.Type) {
 	out := map[string]any{}
 	d.schemas[name] = out // before its fields: a type may hold itself
 	if f, ok := as[formed](t); ok {
-		if types := f.OpenAPISchemaType(); len(types) > 0 {
+		if many, ok := as[oneOf](t); ok {
+			var forms []any
+			for _, kind := range many.OpenAPIV3OneOfTypes() {
+				forms = append(forms, map[string]any{"type": kind})
+			}
+			out["oneOf"] = forms
+		} else if types := f.OpenAPISchemaType(); len(types) > 0 {
 			out["type"] = types[0]
 		}
 		if format := f.OpenAPISchemaFormat(); format != "" {
