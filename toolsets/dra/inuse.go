@@ -125,6 +125,9 @@ func (n *analysis) freeable(ctx context.Context) {
 		if i >= maxFreeable {
 			return
 		}
+		if n.own(h) {
+			continue
+		}
 		name := h.Namespace + "/" + h.Name
 		got := n.a.freed(func(c *resourceapi.ResourceClaim) bool {
 			return c.UID == h.UID && c.Name == h.Name && c.Namespace == h.Namespace
@@ -134,6 +137,13 @@ func (n *analysis) freeable(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// own says whether a claim is one of the pod's own: it is needed, not in the way.
+func (n *analysis) own(c *resourceapi.ResourceClaim) bool {
+	return slices.ContainsFunc(n.a.pinned, func(p *resourceapi.ResourceClaim) bool {
+		return p.Namespace == c.Namespace && p.Name == c.Name
+	})
 }
 
 func (n *analysis) allBusy(x *want, confidence float64) {

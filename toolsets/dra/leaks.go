@@ -73,6 +73,9 @@ func (n *analysis) leaks(ctx context.Context) bool {
 		if looked++; looked > maxLeakChecks {
 			break
 		}
+		if n.own(h) {
+			continue
+		}
 		if why := n.leaked(ctx, h); why != "" {
 			gone[h.Namespace+"/"+h.Name] = why
 		} else if who := foreignConsumer(h); who != "" {

@@ -47,6 +47,10 @@ func (j *judge) surveyTool(ctx context.Context, in SurveyIn) (tool.Output[Survey
 	if in.Namespace == "" {
 		j.surveyCluster(ctx, v, d.Looked)
 	}
+	if _, err := j.src.Pods(ctx, in.Namespace); err != nil && len(v.findings) == 0 {
+		// Whoever does not see the pods cannot say that nothing is wrong.
+		return tool.Output[Survey]{}, err
+	}
 	if len(v.findings) > surveyed {
 		d.More = len(v.findings) - surveyed
 		v.findings = v.findings[:surveyed]
