@@ -28,7 +28,9 @@ var (
 	pullMissing  = regexp.MustCompile(`(?i)manifest unknown|manifest_unknown|name unknown|name_unknown|manifest for .* not found|manifest tagged by .* is not found|not found|does not exist|404 |no such image|tag .* (?:not found|unknown)|repository .* unknown`)
 	pullDial     = regexp.MustCompile(`(?i)dial tcp|no such host|i/o timeout|connection refused|tls handshake|x509|server gave http response`)
 	pullReach    = regexp.MustCompile(`(?i)no such host|connection refused|connection reset|i/o timeout|dial tcp|tls handshake|x509|certificate|network is unreachable|no route to host|deadline exceeded|temporary failure in name resolution|server misbehaving|50[0234] |bad gateway|service unavailable|internal server error|unexpected eof|http: server gave http response to https client|proxyconnect|client\.timeout`)
-	pullSpace    = regexp.MustCompile(`(?i)no space left|disk quota|insufficient storage`)
+	// Registries that answer alike for what is not there and what one may not see.
+	pullEither = regexp.MustCompile(`(?i)does not exist or may require|insufficient_scope|requested access to the resource is denied`)
+	pullSpace  = regexp.MustCompile(`(?i)no space left|disk quota|insufficient storage`)
 )
 
 // classifyPull tells the reasons of a failed pull apart. A host that cannot be
@@ -72,7 +74,11 @@ func (j *judge) image(ctx context.Context, v *verdict, p *corev1.Pod, container,
 	f := classifyPull(w.Reason, strings.ReplaceAll(text, image, ""))
 	secrets := j.pullSecrets(ctx, p)
 	v.line("image %s: %s", image, text)
-	v.fault(f.code, incident.Critical, 0.95, v.subject, fmt.Sprintf("image %s of container %s in pod %s %s", image, container, v.subject.Path(), f.what), params("image", image, "container", container, "pull_secret", strings.Join(secrets, ", ")))
+	conf := 0.95
+	if f.code == "kube.image_unauthorized" && len(secrets) == 0 && pullEither.MatchString(text) {
+		f.what, conf = "is refused by the registry: there is no such repository, or it needs credentials, and the pod has none", 0.85
+	}
+	v.fault(f.code, incident.Critical, conf, v.subject, fmt.Sprintf("image %s of container %s in pod %s %s", image, container, v.subject.Path(), f.what), params("image", image, "container", container, "pull_secret", strings.Join(secrets, ", ")))
 	if f.code != "kube.image_unauthorized" {
 		return
 	}
