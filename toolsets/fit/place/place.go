@@ -246,7 +246,7 @@ func OnCluster(q Query, t hardware.Table, skus []hardware.SKU, nodes []Node) Ans
 		if len(some) > 1 {
 			name = fmt.Sprintf("node %s and %d like it", some[0].Name, len(some)-1)
 		}
-		g, n, note, why := device(t, s)
+		g, n, note, why := device(t, skus, s)
 		if why != "" {
 			a.refuse("%s: %s", name, why)
 			continue
@@ -283,12 +283,19 @@ func (a *Answer) refuse(format string, args ...any) {
 
 // device makes a GPU of what a node reports; n is how many of them one instance
 // may take together.
-func device(t hardware.Table, s shape) (g estimate.GPU, n int, note, why string) {
+func device(t hardware.Table, skus []hardware.SKU, s shape) (g estimate.GPU, n int, note, why string) {
 	m, err := t.Find(s.product)
 	mib := s.mib
+	if err != nil && mib == 0 {
+		if k := slices.IndexFunc(skus, func(k hardware.SKU) bool { return s.sku != "" && strings.EqualFold(k.SKU, s.sku) }); k >= 0 {
+			// The machine type says which GPUs it has.
+			m, err = t.Find(skus[k].GPU)
+			s.product = cmp.Or(s.product, skus[k].GPU)
+		}
+	}
 	switch {
 	case err != nil && mib == 0:
-		return g, 0, "", "the memory of " + s.product + " is not known: neither the node nor the table says it"
+		return g, 0, "", "the memory of " + cmp.Or(s.product, "its GPUs") + " is not known: neither the node nor the table says it"
 	case m.Shared:
 		return g, 0, "", s.product + " is shared: every user of it takes from the same memory"
 	case m.MIG != "" && mib == 0:

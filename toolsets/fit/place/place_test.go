@@ -169,6 +169,14 @@ func TestCluster(t *testing.T) {
 			t.Errorf("%+v", a)
 		}
 	})
+	t.Run("the machine type says which GPUs it has", func(t *testing.T) {
+		t.Parallel()
+		small, _, _ := query(t, "phi-4-mini", 4096, engine.Settings{})
+		a := place.OnCluster(small, tab, skus, []place.Node{{Name: "n", Total: 1, Free: 1, SKU: "Standard_NC24ads_A100_v4"}})
+		if len(a.Candidates) != 1 || a.Candidates[0].GPU != "A100 80GB" || a.Candidates[0].Cost == nil {
+			t.Errorf("%+v", a)
+		}
+	})
 	t.Run("nothing free", func(t *testing.T) {
 		t.Parallel()
 		if a := place.OnCluster(q, tab, skus, nil); len(a.Refused) != 1 || !strings.Contains(a.Refused[0], "no node has a free GPU") {
