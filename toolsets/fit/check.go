@@ -82,13 +82,14 @@ func (d *Desk) Check(in CheckIn) (Check, error) {
 	if err != nil {
 		return Check{}, err
 	}
-	out := Check{Model: q.summary(), Context: q.input.Context, ContextAssumed: q.assumed, Remedies: []estimate.Remedy{}, Sweep: []SweepRow{}, Notes: append([]string{}, q.notes...)}
+	out := Check{Model: q.summary(), Context: q.input.Context, ContextAssumed: q.assumed, Remedies: []estimate.Remedy{}, Sweep: []SweepRow{}}
 	q.input.Available = in.Count
 	if !named {
 		if out.Sweep, err = d.sweep(q, in.Count); err != nil {
 			return Check{}, err
 		}
 		out.Engine, out.Settings = q.input.Engine.Title(), q.input.Engine.String()
+		out.Notes = append([]string{}, q.notes...)
 		return out, nil
 	}
 	q.input.GPU = g
@@ -101,7 +102,7 @@ func (d *Desk) Check(in CheckIn) (Check, error) {
 	}
 	out.GPU = &GPUSum{Name: g.Name, MiB: g.Bytes >> 20, Source: about}
 	out.Engine, out.Settings = q.input.Engine.Title(), q.input.Engine.String()
-	out.Result = &r
+	out.Result, out.Notes = &r, append([]string{}, q.notes...)
 	out.Remedies = append(out.Remedies, estimate.Remedies(q.input, r, d.larger())...)
 	return out, nil
 }
@@ -113,13 +114,21 @@ func (q *question) choose(count int) {
 		q.input.Engine.TP = count
 		return
 	}
-	for _, want := range []estimate.Verdict{estimate.Fits, estimate.Tight} {
-		if in, _, ok := estimate.Smallest(q.input, 16, func(r estimate.Result) bool { return r.Verdict == want }); ok {
-			q.input = in
-			return
+	is := func(want estimate.Verdict) func(estimate.Result) bool {
+		return func(r estimate.Result) bool { return r.Verdict == want }
+	}
+	tight, r, some := estimate.Smallest(q.input, 16, is(estimate.Tight))
+	if fits, _, ok := estimate.Smallest(q.input, 16, is(estimate.Fits)); ok {
+		if some && tight.Engine.TP < fits.Engine.TP {
+			q.notes = append(q.notes, fmt.Sprintf("%d x %s would be tight (--count %d says how to make it work): %s", tight.Engine.TP, q.input.GPU.Name, tight.Engine.TP, r.Limit))
 		}
+		q.input = fits
+		return
 	}
 	q.input.Engine.TP = 1
+	if some {
+		q.input = tight
+	}
 }
 
 // sweep tries every GPU type of the table.
@@ -181,6 +190,7 @@ func (c Check) Text() string {
 		fmt.Fprintf(&b, "%-9s %s\n", label, fmt.Sprintf(format, args...))
 	}
 	line("Model", "%s", c.Model.text())
+	line("Source", "%s", c.Model.Source)
 	if c.GPU != nil {
 		line("GPU", "%d x %s, %d MiB each (%s)", c.Result.GPUs, c.GPU.Name, c.GPU.MiB, c.GPU.Source)
 	}
@@ -229,13 +239,21 @@ func (m ModelSum) text() string {
 	if m.MaxContext > 0 {
 		s += fmt.Sprintf(", context up to %d", m.MaxContext)
 	}
-	return s + " (" + m.Source + ")"
+	return s
 }
 
 // result writes the verdict and what it is made of.
 func (c Check) result(line func(label, format string, args ...any)) {
 	r := c.Result
 	b := r.PerGPU
+	if len(r.Blocking()) > 0 {
+		// Memory is not the question then.
+		line("Verdict", "%s: %s", r.Verdict, r.Limit)
+		for _, p := range r.Problems {
+			line("Problem", "%s%s", p.Text, note(p.Fix))
+		}
+		return
+	}
 	line("Verdict", "%s, margin %s a GPU: %s", r.Verdict, estimate.Size(r.Margin), r.Limit)
 	line("Memory", "of %s a GPU the engine may take %s: weights %s, engine %s to %s, KV cache %s to %s",
 		estimate.Size(b.Total), estimate.Size(b.Budget), estimate.Size(b.Weights), estimate.Size(b.Overhead.Low), estimate.Size(b.Overhead.High), estimate.Size(b.Cache.High), estimate.Size(b.Cache.Low))

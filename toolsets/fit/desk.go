@@ -140,9 +140,17 @@ func (d *Desk) model(q *question, a Asked) error {
 	}
 	q.input.Model, q.about = m, "catalogue: "+e.Source
 	if q.input.Weights == 0 && !restored(m, q.input.Engine) {
-		q.input.Weights = e.Bytes()
+		q.input.Weights, q.input.WeightsFrom = e.Bytes(), published(e)
 	}
 	return nil
+}
+
+// published says where the size of a catalogue model's weights is from.
+func published(e model.Entry) string {
+	if e.LoadedGiB > 0 {
+		return "as engines report it after loading"
+	}
+	return "the size of its files"
 }
 
 // restored reports whether the engine stores the weights otherwise than the

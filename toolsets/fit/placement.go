@@ -85,6 +85,9 @@ func (p Placement) Text(rows int) string {
 	}
 	show("Cluster", p.Cluster)
 	show("Clouds", p.Clouds)
+	if !p.ThroughputKnown && len(p.Cluster.Candidates)+len(p.Clouds.Candidates) > 0 {
+		fmt.Fprintf(&b, "%-9s a million tokens: not known, no throughput was given or measured\n", "Cost")
+	}
 	for _, g := range p.Missing {
 		fmt.Fprintf(&b, "%-9s %s: %s\n", "Not seen", g.Source, g.Why)
 	}
@@ -107,8 +110,6 @@ func placeLine(c place.Candidate, throughput bool) string {
 	}
 	if throughput {
 		s += fmt.Sprintf(", %.2f USD a million tokens", c.Cost.PerMillion)
-	} else {
-		s += ", cost of a million tokens not known (no throughput)"
 	}
 	return s + fmt.Sprintf(" [%s, %s]", c.PriceSource, c.PriceDate) + note(c.Note)
 }
@@ -116,14 +117,10 @@ func placeLine(c place.Candidate, throughput bool) string {
 // placementTool answers fit_placement.
 func (t *Toolset) placementTool() (tool.Tool, error) {
 	return read("fit_placement", func(ctx context.Context, in PlacementIn) (tool.Output[Placement], error) {
-		var stock *Stock
 		var missing []incident.Gap
-		if t.inventory == nil {
-			missing = append(missing, incident.Gap{Source: "the cluster's free GPUs", Why: "no inventory is configured"})
-		} else if s, err := t.inventory.GPUs(ctx); err != nil {
+		stock, err := t.Stock(ctx)
+		if err != nil {
 			missing = append(missing, incident.Gap{Source: "the cluster's free GPUs", Why: tool.UserText(err)})
-		} else {
-			stock = &s
 		}
 		p, err := t.desk.Place(in, stock)
 		if err != nil {
@@ -133,4 +130,16 @@ func (t *Toolset) placementTool() (tool.Tool, error) {
 		head := fmt.Sprintf("%s, context %d tokens", p.Model, p.Context)
 		return tool.Output[Placement]{Data: p, Text: head + "\n" + p.Text(mostPlaces)}, nil
 	})
+}
+
+// Stock reads the cluster's GPUs through the inventory that was configured.
+func (t *Toolset) Stock(ctx context.Context) (*Stock, error) {
+	if t.inventory == nil {
+		return nil, tool.Errorf(tool.NotServed, "no inventory of the cluster's GPUs is configured")
+	}
+	s, err := t.inventory.GPUs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &s, nil
 }

@@ -132,7 +132,7 @@ func (j *podJudge) judge(ph phase, k known, why string, g estimate.GPU, noGPU st
 		j.context("fit.model_unknown", "pod "+j.ref.Path()+": "+why, nil)
 		return
 	}
-	in := estimate.Input{Model: k.model, Engine: s.settings, GPU: g, Weights: k.bytes, Context: j.contextOf(k), Available: s.gpus}
+	in := estimate.Input{Model: k.model, Engine: s.settings, GPU: g, Weights: k.bytes, WeightsFrom: k.from, Context: j.contextOf(k), Available: s.gpus}
 	if s.spread {
 		in.Available = 0
 		j.line("the engine spans several pods, so the number of GPUs is not checked")
@@ -143,6 +143,7 @@ func (j *podJudge) judge(ph phase, k known, why string, g estimate.GPU, noGPU st
 		in.GPU = estimate.GPU{Name: "an unknown GPU", Bytes: 1 << 50}
 	}
 	if l := j.out.Log; l.LoadedGiB > 0 {
+		in.WeightsFrom = "the engine's log"
 		in.Weights = int64(l.LoadedGiB * estimate.GiB * float64(s.settings.Tensor()*s.settings.Pipe()))
 	}
 	r, err := estimate.Evaluate(in)
@@ -218,8 +219,12 @@ func (j *podJudge) memory(r estimate.Result, g estimate.GPU, says bool) {
 	if says {
 		conf = 0.96
 	}
-	b := r.PerGPU
+	b, l := r.PerGPU, j.out.Log
 	switch {
+	case l.Cache && l.CacheGiB <= 0 && l.LoadedGiB > 0:
+		// The engine measured it.
+		j.fault("fit.does_not_fit", conf, fmt.Sprintf("%s does not fit %d x %s: weights of %.2f GiB a GPU leave %.2f GiB for the KV cache", j.out.Model, r.GPUs, g.Name, l.LoadedGiB, l.CacheGiB), g,
+			map[string]string{"weights": fmt.Sprintf("%.2f GiB", l.LoadedGiB), "budget": estimate.Size(b.Budget)})
 	case r.Verdict == estimate.Tight:
 		j.fault("fit.tight", conf-0.04, fmt.Sprintf("%s only just fits %s: %s", j.out.Model, g.Name, r.Limit), g, nil)
 	case b.Cache.Low > 0:

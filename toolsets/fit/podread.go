@@ -108,6 +108,7 @@ type known struct {
 	model model.Model
 	// bytes of the weights where they are published; 0 if not.
 	bytes int64
+	from  string
 	about string
 }
 
@@ -153,7 +154,7 @@ func (t *Toolset) modelOf(ctx context.Context, p *corev1.Pod, s serving) (k know
 	}
 	k = known{model: m, about: "catalogue: " + e.ID}
 	if !restored(m, s.settings) {
-		k.bytes = e.Bytes()
+		k.bytes, k.from = e.Bytes(), published(e)
 	}
 	return k, ""
 }

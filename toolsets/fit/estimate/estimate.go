@@ -11,6 +11,7 @@
 package estimate
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"strings"
@@ -72,7 +73,9 @@ type Input struct {
 	GPU    GPU
 	// Weights in bytes on all GPUs of one replica together, where they are
 	// measured or read from the files; 0 means computed from the dimensions.
-	Weights int64
+	// WeightsFrom says where the figure is from.
+	Weights     int64
+	WeightsFrom string
 	// Context is the sequence length asked for, in tokens, at least 1.
 	Context int
 	// Available is how many GPUs there are; 0 means as many as the engine takes.
@@ -158,7 +161,7 @@ func Evaluate(in Input) (Result, error) {
 	r.WeightsTotal, r.WeightsSource = w.Total(), source(in.Model, q, plain)
 	if in.Weights > 0 {
 		w = scale(w, in.Weights)
-		r.WeightsTotal, r.WeightsSource = in.Weights, "as given or measured"
+		r.WeightsTotal, r.WeightsSource = in.Weights, cmp.Or(in.WeightsFrom, "as given")
 	}
 	if err := r.fill(in, w, plain); err != nil {
 		return r, err

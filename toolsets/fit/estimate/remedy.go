@@ -29,7 +29,8 @@ const fullest = 0.95
 const reasonable = 2048
 
 // Remedies tries changes, each evaluated like the question itself, and gives
-// those that make the verdict better, cheapest first. larger are other GPUs to
+// those that make the verdict better: what fits before what is tight, and within
+// that cheapest first. larger are other GPUs to
 // try, smallest first.
 func Remedies(in Input, r Result, larger []GPU) []Remedy {
 	t := trial{in: in, was: r.Verdict}
@@ -44,10 +45,12 @@ func Remedies(in Input, r Result, larger []GPU) []Remedy {
 	t.fraction()
 	t.cache()
 	t.both(r)
-	t.weights(r)
+	t.weights()
 	t.parallel(r)
 	t.pipeline()
 	t.gpus(larger)
+	t.checkpoint()
+	slices.SortStableFunc(t.found, func(a, b Remedy) int { return b.Verdict.weight() - a.Verdict.weight() })
 	return t.found
 }
 
@@ -159,44 +162,53 @@ func (t *trial) both(r Result) {
 	})
 }
 
-// weights stores the weights in fewer bits, where they are in 16.
-func (t *trial) weights(r Result) {
-	if t.in.Model.Quant.Method != "" || t.in.Engine.Quantization != "" || ggufKind(t.in.Engine.Model) != "" || t.in.Weights > 0 && r.WeightsTotal == 0 {
-		return
-	}
-	plain := plainBytes(t.in.Model, t.in.Engine)
-	full := t.in.Model.Weights(model.Quant{}, plain, false).Total()
-	with := func(name string) func(*Input) {
-		q := model.Named(name)
-		return func(in *Input) {
-			in.Model.Quant = q
-			if in.Weights > 0 && full > 0 {
-				in.Weights = int64(float64(in.Weights) * float64(in.Model.Weights(q, plain, false).Total()) / float64(full))
-			}
-		}
-	}
+// weights stores 16-bit weights in eight bits while loading.
+func (t *trial) weights() {
 	if t.in.GPU.Capability == 0 || t.in.GPU.Capability >= 8.9 {
-		if t.try("--quantization fp8", "8-bit weights, made while loading; or an FP8 checkpoint of the model", with("fp8")) {
-			return
-		}
+		t.stored("fp8", "--quantization fp8", "8-bit weights, made while loading; or an FP8 checkpoint of the model")
 	}
-	t.try("a 4-bit checkpoint of the model (AWQ or GPTQ)", "less exact; another file to load", with("awq"))
 }
 
-// parallel spreads the model over more GPUs.
-func (t *trial) parallel(r Result) {
-	most := 16
-	for _, tp := range powers(most) {
-		if structural(r) && t.in.Available > 0 && tp > t.in.Available {
-			continue
+// checkpoint takes other files, of four bits.
+func (t *trial) checkpoint() {
+	if !slices.ContainsFunc(t.found, func(r Remedy) bool { return r.Setting == "--quantization fp8" && r.Verdict == Fits }) {
+		t.stored("awq", "a 4-bit checkpoint of the model (AWQ or GPTQ)", "less exact; another file to load")
+	}
+}
+
+// stored tries another form of 16-bit weights; measured weights shrink alike.
+func (t *trial) stored(name, setting, note string) {
+	if t.in.Model.Quant.Method != "" || t.in.Engine.Quantization != "" || ggufKind(t.in.Engine.Model) != "" {
+		return
+	}
+	plain, q := plainBytes(t.in.Model, t.in.Engine), model.Named(name)
+	full, less := t.in.Model.Weights(model.Quant{}, plain, false).Total(), t.in.Model.Weights(q, plain, false).Total()
+	t.try(setting, note, func(in *Input) {
+		in.Model.Quant = q
+		if in.Weights > 0 && full > 0 {
+			in.Weights = int64(float64(in.Weights) * float64(less) / float64(full))
 		}
-		if tp == t.in.Engine.Tensor() || tp < t.in.Engine.Tensor() && !structural(r) {
+	})
+}
+
+// parallel spreads the model over more GPUs; where the size given cannot work, the
+// nearest smaller one that does comes first.
+func (t *trial) parallel(r Result) {
+	sizes, broken := powers(16), structural(r)
+	if broken {
+		slices.Reverse(sizes)
+	}
+	for _, tp := range sizes {
+		if tp == t.in.Engine.Tensor() || broken == (tp > t.in.Engine.Tensor()) || broken && t.in.Available > 0 && tp > t.in.Available {
 			continue
 		}
 		note := fmt.Sprintf("%d GPUs on one node", tp)
+		if tp == 1 {
+			note = "one GPU"
+		}
 		if t.try(fmt.Sprintf("%s %d", t.in.Engine.TensorFlag(), tp), note, func(in *Input) {
 			in.Engine.TP = tp
-			if !structural(r) {
+			if !broken {
 				in.Available = 0
 			}
 		}) && t.found[len(t.found)-1].Verdict == Fits {
