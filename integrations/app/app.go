@@ -136,7 +136,11 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []tool.Toolset{k, d, telemetry{}}, nil
+	f, err := newFit(src, k, d)
+	if err != nil {
+		return nil, err
+	}
+	return []tool.Toolset{k, d, f, telemetry{}}, nil
 }
 
 // telemetry stands for the metrics of GPUs, which this build has no source for:

@@ -14,6 +14,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/runbooks"
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra"
+	"github.com/gumshoe-ai/gumshoe/toolsets/fit"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
 )
 
@@ -52,7 +53,7 @@ func Tools() ([]ToolInfo, error) {
 
 // Codes lists every finding code that the shipped toolsets may emit.
 func Codes() []tool.Code {
-	return slices.Concat(kube.Codes(), dra.Codes())
+	return slices.Concat(kube.Codes(), dra.Codes(), fit.Codes())
 }
 
 // KnownActions gives a function that says whether an action is in the catalogue.

@@ -60,16 +60,16 @@ func (t *Toolset) podTool() (tool.Tool, error) {
 		j.serving = s
 		j.out.Serving, j.out.Container, j.out.GPUs = true, s.container, s.gpus
 		j.out.Engine, j.out.Settings, j.out.Model = s.settings.Title(), s.settings.String(), s.settings.Model
-		ph, restarts := phaseOf(p, s.container)
-		j.out.Phase = string(ph)
-		if ph == isFailing && t.logs != nil {
-			j.readLog(ctx, logs, in, restarts > 0)
+		j.life = lifeOf(p, s.container)
+		j.out.Phase = string(j.life.phase)
+		if j.life.phase == isFailing && t.logs != nil {
+			j.readLog(ctx, logs, in, j.life.restarts > 0)
 		}
 		k, why := t.modelOf(ctx, p, s)
 		j.out.Source, j.out.Unknown = k.about, why
 		g, about, noGPU := t.gpuOf(ctx, p)
 		j.out.GPU, j.gpuAbout = g.Name, about
-		j.judge(ph, k, why, g, noGPU)
+		j.judge(k, why, g, noGPU)
 		return tool.Output[PodFit]{Data: j.out, Text: j.text(), Findings: j.out.Findings}, nil
 	})
 }
@@ -79,10 +79,10 @@ type podJudge struct {
 	t        *Toolset
 	ref      incident.Ref
 	serving  serving
+	life     life
 	out      PodFit
 	gpuAbout string
 	lines    []string
-	logSeen  bool
 }
 
 func (j *podJudge) line(format string, args ...any) {
@@ -98,10 +98,9 @@ func (j *podJudge) readLog(ctx context.Context, r *logReader, in PodIn, restarte
 			continue
 		}
 		f := r.read(text)
-		if f.Reason != "" || j.out.Log.Reason == "" && (f.Other != "" || f.Cache) {
+		if f.Reason != "" || j.out.Log == (logFacts{}) {
 			j.out.Log = f
 		}
-		j.logSeen = j.logSeen || strings.TrimSpace(text) != ""
 		if f.Reason != "" {
 			break
 		}
@@ -115,8 +114,8 @@ func (j *podJudge) readLog(ctx context.Context, r *logReader, in PodIn, restarte
 
 // judge evaluates what is known and turns it into findings. Only a container that
 // fails gets a fault, and only when its log says so or says nothing else.
-func (j *podJudge) judge(ph phase, k known, why string, g estimate.GPU, noGPU string) {
-	s := j.serving
+func (j *podJudge) judge(k known, why string, g estimate.GPU, noGPU string) {
+	s, ph := j.serving, j.life.phase
 	if s.argErr != nil {
 		j.line("an argument cannot be read: %v", s.argErr)
 		j.context("fit.model_unknown", "its arguments cannot be read: "+s.argErr.Error(), nil)
@@ -206,6 +205,8 @@ func (j *podJudge) faults(in estimate.Input, r estimate.Result, memory bool) {
 	case r.Verdict == estimate.Fits || structuralOnly(r):
 	case !says && (l.Reason != "" || l.Other != ""):
 		j.context("fit.unlikely", fmt.Sprintf("by the arithmetic it is %s (%s); its log names something else", r.Verdict, r.Limit), map[string]string{"verdict": string(r.Verdict)})
+	case !says && j.life.killed:
+		j.context("fit.unlikely", fmt.Sprintf("by the arithmetic it is %s (%s); it was killed from outside before it could say so", r.Verdict, r.Limit), map[string]string{"verdict": string(r.Verdict)})
 	default:
 		j.memory(r, in.GPU, says)
 	}
@@ -276,7 +277,7 @@ func (j *podJudge) problem(p estimate.Problem, in estimate.Input, r estimate.Res
 	l := j.out.Log
 	conf := 0.97
 	if l.Reason != k.reason {
-		if l.Reason != "" || l.Other != "" || !p.Blocking {
+		if l.Reason != "" || l.Other != "" || !p.Blocking || j.life.killed {
 			return false
 		}
 		conf = 0.7

@@ -148,6 +148,9 @@ func TestPods(t *testing.T) {
 			return w
 		}(), "fit.does_not_fit", incident.Fault, nil, "cannot be read"},
 		{"another error decides", with(scene(h100, h100mib, 1, "meta-llama/Llama-3.3-70B-Instruct"), log401), "fit.unlikely", incident.Context, nil, "names something else"},
+		{"killed for host memory", change(scene(h100, h100mib, 1, "meta-llama/Llama-3.3-70B-Instruct"), func(p *corev1.Pod) {
+			p.Status.ContainerStatuses[0].LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"}
+		}), "fit.unlikely", incident.Context, nil, "killed from outside"},
 		{"the GPU is not empty", with(scene(l4, l4mib, 1, llama, "--max-model-len", "4096"), "ValueError: Free memory on device (2.1/22.03 GiB) on startup is less than desired GPU memory utilization (0.9, 19.83 GiB).\n"), "fit.unlikely", incident.Context, nil, "not empty"},
 		{"the arithmetic disagrees with the log", with(scene(h100, h100mib, 1, llama, "--max-model-len", "4096"), logOOM), "fit.unlikely", incident.Context, nil, "something else holds"},
 		{"it runs", change(scene(h100, h100mib, 1, "openai/gpt-oss-120b"), func(p *corev1.Pod) {

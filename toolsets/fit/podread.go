@@ -295,23 +295,37 @@ const (
 	isWaiting  phase = "not started"
 )
 
-// phaseOf reads a container's state. Failing is one that ended with an error and
+// life is what a container does, and how it ended last.
+type life struct {
+	phase    phase
+	restarts int32
+	// killed says that something from outside ended it: the kernel for host memory,
+	// a probe, a drain. What it would have said is then not known.
+	killed bool
+}
+
+// lifeOf reads a container's state. Failing is one that ended with an error and
 // has not been ready since.
-func phaseOf(p *corev1.Pod, container string) (ph phase, restarts int32) {
+func lifeOf(p *corev1.Pod, container string) life {
 	for _, c := range p.Status.ContainerStatuses {
 		if c.Name != container {
 			continue
 		}
-		ended := func(t *corev1.ContainerStateTerminated) bool { return t != nil && t.ExitCode != 0 }
+		l := life{phase: isWaiting, restarts: c.RestartCount}
+		end := c.State.Terminated
+		if end == nil {
+			end = c.LastTerminationState.Terminated
+		}
 		switch {
 		case c.State.Running != nil && c.Ready:
-			return isServing, c.RestartCount
-		case ended(c.State.Terminated), ended(c.LastTerminationState.Terminated):
-			return isFailing, c.RestartCount
+			l.phase = isServing
+		case end != nil && end.ExitCode != 0:
+			l.phase = isFailing
+			l.killed = end.Reason == "OOMKilled" || end.ExitCode == 137 || end.ExitCode == 143
 		case c.State.Running != nil:
-			return isStarting, c.RestartCount
+			l.phase = isStarting
 		}
-		return isWaiting, c.RestartCount
+		return l
 	}
-	return isWaiting, 0
+	return life{phase: isWaiting}
 }

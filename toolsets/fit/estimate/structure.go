@@ -2,7 +2,6 @@ package estimate
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/gumshoe-ai/gumshoe/toolsets/fit/engine"
@@ -39,7 +38,7 @@ func (r *Result) structure(in Input) {
 	}
 	if in.Available > 0 && e.GPUs() > in.Available {
 		add(Problem{Code: "gpu_count", Blocking: true, Text: fmt.Sprintf("the settings take %d GPUs (%s), %d are there", e.GPUs(), strings.TrimSpace(groups(e)), in.Available),
-			Fix: fmt.Sprintf("ask for %d GPUs, or %s %d", e.GPUs(), e.TensorFlag(), largest(m, in.Available))})
+			Fix: fmt.Sprintf("ask for %d GPUs", e.GPUs())})
 	}
 	if m.MaxContext > 0 && in.Context > m.MaxContext {
 		add(Problem{Code: "context_exceeds_model", Blocking: true, Text: fmt.Sprintf("context %d is longer than the %d tokens the model was made for", in.Context, m.MaxContext), Fix: fmt.Sprintf("%s %d", e.LenFlag(), m.MaxContext)})
@@ -62,12 +61,6 @@ func groups(e engine.Settings) string {
 		s += fmt.Sprintf(" x data parallel %d", e.Data())
 	}
 	return s
-}
-
-// largest gives the largest size that divides the model and is there.
-func largest(m model.Model, most int) int {
-	ok := m.Splits(min(max(most, 1), 64))
-	return slices.Max(ok)
 }
 
 // kernels notes what the GPU's generation may not run. Only what engines refuse
