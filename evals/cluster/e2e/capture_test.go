@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 	"github.com/gumshoe-ai/gumshoe/evals/cluster/controlplane"
@@ -22,7 +24,7 @@ func incidents() []string {
 	return []string{
 		"k8s-configmap-missing", "k8s-image-not-found", "k8s-oom-killed",
 		"dra-selector-excludes-all", "dra-count-exceeds-node", "dra-class-missing", "dra-template-missing", "dra-constraint-pcie-virtualised",
-		"k8s-quota-exceeded", "k8s-node-selector", "k8s-pvc-missing", "k8s-service-selector",
+		"k8s-node-selector", "k8s-pvc-missing", "k8s-service-selector", "k8s-quota-exceeded",
 	}
 }
 
@@ -35,6 +37,7 @@ func eventful(t *testing.T) (*live, []scenario.Scenario) {
 		t.Fatal(err)
 	}
 	var out []scenario.Scenario
+	var kubeletless []string
 	for _, id := range incidents() {
 		i := slices.IndexFunc(all, func(s scenario.Scenario) bool { return s.ID == id })
 		if i < 0 {
@@ -43,8 +46,22 @@ func eventful(t *testing.T) (*live, []scenario.Scenario) {
 		s := all[i]
 		// The nodes of the first ones serve the others too.
 		s.Fleet = slices.DeleteFunc(slices.Clone(s.Fleet), func(g scenario.Group) bool { return g.Preset == "cpu" && !g.Manual })
+		manual := slices.ContainsFunc(s.Fleet, func(g scenario.Group) bool { return g.Manual })
+		if !manual {
+			// Nobody would run what comes later on the nodes without a kubelet.
+			for _, n := range kubeletless {
+				l.apply(t, "apiVersion: v1\nkind: Node\nmetadata: {name: "+n+"}\nspec: {unschedulable: true}\n")
+			}
+			kubeletless = nil
+		}
 		if err := scenario.Run(t.Context(), s, l.hands, l.began); err != nil {
 			t.Fatal(err)
+		}
+		if manual {
+			nodes, _ := l.seen(t)
+			for _, n := range nodes {
+				kubeletless = append(kubeletless, n.Name)
+			}
 		}
 		out = append(out, s)
 	}
@@ -67,6 +84,7 @@ func TestBundleTellsWhatTheClusterTold(t *testing.T) {
 			q = fmt.Sprintf("why does pod %s/%s crash?", s.Case.Alert.Labels["namespace"], s.Case.Alert.Labels["pod"])
 		}
 		questions[s.ID] = q
+		l.ripen(t)
 		told[s.ID] = investigate(t, cfg, q)
 	}
 	sum, err := app.CaptureBundle(t.Context(), cfg, out, nil)
@@ -90,6 +108,23 @@ func TestBundleTellsWhatTheClusterTold(t *testing.T) {
 				t.Errorf("the live cluster was told\n%s\nits bundle is told\n%s", a, b)
 			}
 		})
+	}
+}
+
+// ripen waits until what was made last is old enough to be judged: half a
+// minute, in which workloads may still be settling.
+func (l *live) ripen(t *testing.T) {
+	t.Helper()
+	list, err := l.client.AppsV1().Deployments("").List(t.Context(), metav1.ListOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range list.Items {
+		select {
+		case <-time.After(time.Until(d.CreationTimestamp.Add(31 * time.Second))):
+		case <-t.Context().Done():
+			t.Fatal(t.Context().Err())
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	resourceapi "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/dynamic-resource-allocation/resourceclaim"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -29,8 +30,9 @@ type patient struct {
 	entry map[string]string
 	// faults of the explanation.
 	faults []incident.Finding
-	// same says that the pod needs nothing new: the world around it was changed.
-	same bool
+	// anew says that the pod and its claims have to be made anew; else the world
+	// around them was changed.
+	anew bool
 	// release gives back what a claim holds.
 	release func(ctx context.Context, claim *resourceapi.ResourceClaim) error
 }
@@ -75,14 +77,14 @@ func remedies() []remedy {
 			}},
 		{re(`^request (\S+) asking for (\S+) (.+)$`),
 			func(p *patient, m []string) *dra.WhatIfIn {
-				expr, err := p.offered(m[2], m[3])
+				expr, err := p.offered(m[1], m[3])
 				if err != nil {
 					return nil
 				}
 				return &dra.WhatIfIn{Namespace: p.pod.Namespace, Pod: p.pod.Name, Request: m[1], Selector: expr}
 			},
 			func(_ context.Context, p *patient, m []string) error {
-				expr, err := p.offered(m[2], m[3])
+				expr, err := p.offered(m[1], m[3])
 				if err != nil {
 					return err
 				}
@@ -140,7 +142,7 @@ func remedies() []remedy {
 				return &dra.WhatIfIn{Namespace: p.pod.Namespace, Pod: p.pod.Name, WithoutPod: m[1] + "/" + m[3]}
 			},
 			free},
-		{re(`^claim (\S+)/(\S+) deleted$`), none, free},
+		{re(`^claims? (.+) deleted$`), none, freeAll},
 		{re(`^the pod allowed on these nodes \((.*)\)$`), none, admit},
 	}
 }
@@ -156,6 +158,7 @@ type part struct {
 
 // request changes the request or alternative of this name.
 func (p *patient) request(name string, edit func(part)) error {
+	p.anew = true
 	for _, s := range p.spec {
 		for i := range s.Devices.Requests {
 			r := &s.Devices.Requests[i]
@@ -180,6 +183,7 @@ func (p *patient) constraint(claim, index string) (int, *resourceapi.ResourceCla
 	if s == nil || err != nil || i >= len(s.Devices.Constraints) {
 		return 0, nil, fmt.Errorf("claim %s has no constraint %s", claim, index)
 	}
+	p.anew = true
 	return i, s, nil
 }
 
@@ -193,8 +197,15 @@ func (p *patient) blamed(request string) (int, error) {
 	return 0, fmt.Errorf("no selector of request %s is blamed", request)
 }
 
-// offered writes the selector for a value that some device publishes.
-func (p *patient) offered(field, text string) (string, error) {
+// offered writes the selector for a value that devices publish for what the
+// blamed selector of a request looks at.
+func (p *patient) offered(request, text string) (string, error) {
+	field := ""
+	for _, f := range p.faults {
+		if f.Params["request"] == request && f.Params["attribute"] != "" {
+			field = f.Params["attribute"]
+		}
+	}
 	list, err := p.l.client.ResourceV1().ResourceSlices().List(context.Background(), metav1.ListOptions{})
 	if err != nil {
 		return "", err
@@ -205,7 +216,7 @@ func (p *patient) offered(field, text string) (string, error) {
 				domain, id := qualify(string(name), s.Spec.Driver)
 				lhs := fmt.Sprintf("%q in device.attributes[%q] && device.attributes[%q].%s", id, domain, domain, id)
 				switch {
-				case id != field:
+				case domain+"/"+id != field:
 				case a.StringValue != nil && *a.StringValue == text:
 					return lhs + " == " + strconv.Quote(text), nil
 				case a.VersionValue != nil && *a.VersionValue == text:
@@ -215,7 +226,7 @@ func (p *patient) offered(field, text string) (string, error) {
 				}
 			}
 			for name, c := range d.Capacity {
-				if domain, id := qualify(string(name), s.Spec.Driver); id == field && c.Value.String() == text {
+				if domain, id := qualify(string(name), s.Spec.Driver); domain+"/"+id == field && c.Value.String() == text {
 					return fmt.Sprintf("%q in device.capacity[%q] && device.capacity[%q].%s.compareTo(quantity(%q)) >= 0", id, domain, domain, id, text), nil
 				}
 			}
@@ -247,7 +258,6 @@ func guard(ctx context.Context, p *patient, m []string) error {
 				return err
 			}
 			c.Spec.Selectors[i].CEL = cel
-			p.same = true
 			_, err = p.l.client.ResourceV1().DeviceClasses().Update(ctx, c, metav1.UpdateOptions{})
 			return err
 		default:
@@ -259,15 +269,16 @@ func guard(ctx context.Context, p *patient, m []string) error {
 
 // tolerate removes the rule where one is to blame, else makes the request tolerate.
 func tolerate(ctx context.Context, p *patient, m []string) error {
+	gone := false
 	for _, f := range p.faults {
 		if f.Subject.Kind == "DeviceTaintRule" {
-			p.same = true
+			gone = true
 			if err := p.l.client.ResourceV1().DeviceTaintRules().Delete(ctx, f.Subject.Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 				return err
 			}
 		}
 	}
-	if p.same {
+	if gone {
 		return nil
 	}
 	return p.request(m[1], func(r part) {
@@ -280,14 +291,24 @@ func free(ctx context.Context, p *patient, m []string) error {
 	if err != nil {
 		return err
 	}
-	p.same = true
 	return p.release(ctx, c)
+}
+
+// freeAll gives back what several claims hold.
+func freeAll(ctx context.Context, p *patient, m []string) error {
+	for name := range strings.SplitSeq(m[1], ", ") {
+		namespace, claim, _ := strings.Cut(name, "/")
+		if err := free(ctx, p, []string{"", namespace, claim}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // admit takes away what keeps the pod from nodes where its claims fit.
 func admit(ctx context.Context, p *patient, m []string) error {
 	if strings.Contains(m[1], "unschedulable on") {
-		nodes, err := p.l.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{FieldSelector: "spec.unschedulable=true", LabelSelector: metav1.FormatLabelSelector(&metav1.LabelSelector{MatchLabels: p.pod.Spec.NodeSelector})})
+		nodes, err := p.l.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{FieldSelector: "spec.unschedulable=true", LabelSelector: labels.SelectorFromSet(p.pod.Spec.NodeSelector).String()})
 		if err != nil {
 			return err
 		}
@@ -297,10 +318,13 @@ func admit(ctx context.Context, p *patient, m []string) error {
 				return err
 			}
 		}
-		p.same = true
+	}
+	if strings.Contains(m[1], "node selector or affinity ") {
+		p.anew = true
+		delete(p.pod.Spec.NodeSelector, "zone")
 	}
 	if strings.Contains(m[1], "node taint ") {
-		p.same = false
+		p.anew = true
 		p.pod.Spec.Tolerations = append(p.pod.Spec.Tolerations, corev1.Toleration{Operator: corev1.TolerationOpExists})
 	}
 	return nil
@@ -327,23 +351,35 @@ func (l *live) patient(ctx context.Context, namespace, name string, faults []inc
 	return p, nil
 }
 
-// find gives the remedy for a change, in the words of the explanation.
-func find(change string) (remedy, []string, bool) {
-	for _, r := range remedies() {
-		if m := r.says.FindStringSubmatch(change); m != nil {
-			return r, m, true
+// step is one remedy with the words that it was found by.
+type step struct {
+	remedy
+	m []string
+}
+
+// find gives the remedies for a change, in the words of the explanation.
+func find(change string) ([]step, error) {
+	var out []step
+	for one := range strings.SplitSeq(change, "; and ") {
+		i := slices.IndexFunc(remedies(), func(r remedy) bool { return r.says.MatchString(one) })
+		if i < 0 {
+			return nil, fmt.Errorf("the change %q has no known form", one)
 		}
+		r := remedies()[i]
+		out = append(out, step{r, r.says.FindStringSubmatch(one)})
 	}
-	return remedy{}, nil, false
+	return out, nil
 }
 
 // treat makes the change for real and gives the name of the pod that should now
 // be scheduled: the same one, or a new one with new claims in the place of the old.
-func (p *patient) treat(ctx context.Context, r remedy, m []string) (string, error) {
-	if err := r.do(ctx, p, m); err != nil {
-		return "", err
+func (p *patient) treat(ctx context.Context, steps []step) (string, error) {
+	for _, s := range steps {
+		if err := s.do(ctx, p, s.m); err != nil {
+			return "", err
+		}
 	}
-	if p.same {
+	if !p.anew {
 		return p.pod.Name, nil
 	}
 	now := int64(0)

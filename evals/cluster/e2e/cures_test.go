@@ -161,7 +161,9 @@ func (l *live) trouble(t *testing.T, tr trouble) {
 	}
 	proved(t, r, incident.Ref{Kind: "Pod", Namespace: tr.name, Name: "wants"})
 	x := explained(t, r)
-	accounted(t, l, x, append(tr.drivers, tr.driver())...)
+	if tr.code != "dra.class_missing" { // no class, no device that could be meant
+		accounted(t, l, x, append(tr.drivers, tr.driver())...)
+	}
 
 	if tr.cure != nil {
 		if !slices.ContainsFunc(x.Counterfactuals, func(c dra.Counterfactual) bool { return c.FitsOn > 0 }) {
@@ -197,17 +199,17 @@ func (l *live) follow(t *testing.T, r incident.Report, w dra.WouldFit) {
 		}
 		return nil
 	}
-	cure, m, ok := find(w.Change)
-	if !ok {
-		t.Fatalf("the change %q has no known form", w.Change)
+	steps, err := find(w.Change)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if in := cure.whatIf(p, m); in != nil {
+	if in := steps[0].whatIf(p, steps[0].m); in != nil {
 		would, _ := call[dra.WhatIf](t, l, "dra_what_if", in)
 		if would.Before != 0 || would.After == 0 || would.Error != "" {
 			t.Errorf("what-if of %q: %+v", w.Change, would)
 		}
 	}
-	name, err := p.treat(t.Context(), cure, m)
+	name, err := p.treat(t.Context(), steps)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -75,16 +75,16 @@ func (d *drawer) node(i int) *corev1.Node {
 	name := fmt.Sprintf("%s-%c", d.name, 'a'+i)
 	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"kubernetes.io/hostname": name, "world": d.name, "zone": pick(d, "x", "y")}}}
 	room := corev1.ResourceList{"cpu": resource.MustParse("8"), "memory": resource.MustParse("16Gi"), "pods": resource.MustParse("110")}
-	if d.oneIn(10) {
+	if d.oneIn(8) {
 		room["cpu"] = resource.MustParse("1")
 	}
 	if d.oneIn(12) {
 		room[corev1.ResourceName(d.extended())] = resource.MustParse(pick(d, "0", "1", "4"))
 	}
-	if d.oneIn(10) {
+	if d.oneIn(12) {
 		n.Spec.Taints = []corev1.Taint{{Key: "dedicated", Value: "a", Effect: pick(d, corev1.TaintEffectNoSchedule, corev1.TaintEffectNoExecute, corev1.TaintEffectPreferNoSchedule)}}
 	}
-	n.Spec.Unschedulable = d.oneIn(14)
+	n.Spec.Unschedulable = d.oneIn(20)
 	n.Status = corev1.NodeStatus{Capacity: room, Allocatable: room, Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}}
 	return n
 }
@@ -94,7 +94,7 @@ func (d *drawer) extended() string { return d.name + ".example.com/gpu" }
 
 // pool is what one node publishes: up to three slices, sometimes flawed.
 func (d *drawer) pool(driver string, n *corev1.Node) []*resourceapi.ResourceSlice {
-	if d.oneIn(9) {
+	if d.oneIn(12) {
 		return nil
 	}
 	count := 1 + d.IntN(2)
@@ -102,7 +102,7 @@ func (d *drawer) pool(driver string, n *corev1.Node) []*resourceapi.ResourceSlic
 	for i := range count {
 		s := d.slice(driver, n.Name, fmt.Sprintf("%s-%d", n.Name, i))
 		s.Spec.NodeName = &n.Name
-		s.Spec.Devices = d.devices(i * 4)
+		s.Spec.Devices = d.devices(i * 8)
 		out = append(out, s)
 	}
 	if d.oneIn(3) {
@@ -111,7 +111,7 @@ func (d *drawer) pool(driver string, n *corev1.Node) []*resourceapi.ResourceSlic
 	for _, s := range out {
 		s.Spec.Pool.ResourceSliceCount = int64(len(out))
 	}
-	switch d.IntN(10) {
+	switch d.IntN(18) {
 	case 0: // a slice is missing
 		for _, s := range out {
 			s.Spec.Pool.ResourceSliceCount++
@@ -135,7 +135,7 @@ func (d *drawer) slice(driver, pool, name string) *resourceapi.ResourceSlice {
 
 func (d *drawer) devices(from int) []resourceapi.Device {
 	var out []resourceapi.Device
-	for i := range 1 + d.IntN(4) {
+	for i := range 2 + d.IntN(4) {
 		dev := resourceapi.Device{Name: fmt.Sprintf("d%d", from+i),
 			Attributes: map[resourceapi.QualifiedName]resourceapi.DeviceAttribute{"model": {StringValue: ptr(pick(d, "A", "A", "B"))}, "driverVersion": {VersionValue: ptr(pick(d, "570.86.15", "580.1.0"))}},
 			Capacity:   map[resourceapi.QualifiedName]resourceapi.DeviceCapacity{"memory": {Value: resource.MustParse(pick(d, "40Gi", "80Gi"))}}}
@@ -148,7 +148,7 @@ func (d *drawer) devices(from int) []resourceapi.Device {
 		if d.oneIn(3) {
 			dev.Attributes["fabric"] = resourceapi.DeviceAttribute{IntValue: ptr(int64(d.IntN(3)))}
 		}
-		if d.oneIn(7) {
+		if d.oneIn(10) {
 			dev.Taints = []resourceapi.DeviceTaint{{Key: pick(d, "ecc", "wear"), Value: "bad", Effect: pick(d, resourceapi.DeviceTaintEffectNoSchedule, resourceapi.DeviceTaintEffectNoExecute, resourceapi.DeviceTaintEffectNone)}}
 		}
 		if d.oneIn(6) {
@@ -266,7 +266,7 @@ func (d *drawer) holders(slices []*resourceapi.ResourceSlice) []*resourceapi.Res
 	var out []*resourceapi.ResourceClaim
 	for _, s := range slices {
 		for i := range s.Spec.Devices {
-			if dev := &s.Spec.Devices[i]; d.oneIn(6) {
+			if dev := &s.Spec.Devices[i]; d.oneIn(9) {
 				n := len(out)
 				r := resourceapi.DeviceRequestAllocationResult{Request: "held", Driver: s.Spec.Driver, Pool: s.Spec.Pool.Name, Device: dev.Name}
 				if dev.AllowMultipleAllocations != nil {

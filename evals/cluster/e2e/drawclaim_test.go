@@ -105,7 +105,7 @@ func (d *drawer) claim(i int) *resourceapi.ResourceClaim {
 		}
 		rs.Requests = append(rs.Requests, r)
 	}
-	if d.oneIn(3) {
+	if d.oneIn(4) {
 		rs.Constraints = append(rs.Constraints, d.constraint(rs.Requests))
 	}
 	return c
@@ -137,7 +137,7 @@ func (d *drawer) constraint(of []resourceapi.DeviceRequest) resourceapi.DeviceCo
 
 // exactly draws one request; most selectors are safe, few end in an error.
 func (d *drawer) exactly(class string) *resourceapi.ExactDeviceRequest {
-	r := &resourceapi.ExactDeviceRequest{DeviceClassName: class, AllocationMode: resourceapi.DeviceAllocationModeExactCount, Count: pick(d, int64(1), 1, 1, 2, 2, 3, 4)}
+	r := &resourceapi.ExactDeviceRequest{DeviceClassName: class, AllocationMode: resourceapi.DeviceAllocationModeExactCount, Count: pick(d, int64(1), 1, 1, 1, 2, 2, 3)}
 	if d.oneIn(50) {
 		r.Count = 33
 	}
@@ -145,7 +145,7 @@ func (d *drawer) exactly(class string) *resourceapi.ExactDeviceRequest {
 		r.AllocationMode, r.Count = resourceapi.DeviceAllocationModeAll, 0
 	}
 	dom := d.driver()
-	for d.oneIn(2) && len(r.Selectors) < 2 {
+	for d.oneIn(3) && len(r.Selectors) < 2 {
 		expr := pick(d,
 			fmt.Sprintf("device.attributes[%q].model == \"A\"", dom), fmt.Sprintf("device.attributes[%q].model == \"B\"", dom), fmt.Sprintf("device.attributes[%q].model == \"C\"", dom),
 			fmt.Sprintf("device.attributes[%q].model in [\"B\", \"C\"]", dom),
@@ -157,7 +157,7 @@ func (d *drawer) exactly(class string) *resourceapi.ExactDeviceRequest {
 			fmt.Sprintf("\"fabric\" in device.attributes[%q] && device.attributes[%q].fabric == 1", dom, dom),
 			"device.allowMultipleAllocations == false",
 		)
-		if d.oneIn(14) {
+		if d.oneIn(22) {
 			expr = pick(d, fmt.Sprintf("device.attributes[%q].fabric == 1", dom), "device.attributes[\"resource.kubernetes.io\"].pcieRoot == \"pci0000:00\"", fmt.Sprintf("device.attributes[%q].driverVersion == \"580.1.0\"", dom))
 		}
 		r.Selectors = append(r.Selectors, celOf(expr))
@@ -167,7 +167,7 @@ func (d *drawer) exactly(class string) *resourceapi.ExactDeviceRequest {
 			resourceapi.DeviceToleration{Key: "ecc", Operator: resourceapi.DeviceTolerationOpEqual, Value: "bad"},
 			resourceapi.DeviceToleration{Key: "maintenance", Operator: resourceapi.DeviceTolerationOpExists, Effect: resourceapi.DeviceTaintEffectNoSchedule})}
 	}
-	if d.oneIn(8) {
+	if d.oneIn(12) {
 		r.Capacity = &resourceapi.CapacityRequirements{Requests: map[resourceapi.QualifiedName]resource.Quantity{
 			pick(d, resourceapi.QualifiedName("bandwidth"), "bandwidth", "memory"): resource.MustParse(pick(d, "1", "3", "6", "9", "12", "60Gi"))}}
 	}

@@ -138,7 +138,7 @@ func kubectl(t *testing.T, l *live, kubeconfig string) {
 		{args: "get nodes -o wide", says: []string{"served-1", "Ready"}},
 		{args: "get deploy -n served web -o yaml", says: []string{"kind: Deployment", "readyReplicas: 2"}},
 		{args: "get resourceclaims,resourceslices,deviceclasses -A", says: []string{"wants-gpu-", "served-1-", "served.example.com"}},
-		{args: "describe pod wants -n served", says: []string{"FailedScheduling", "cannot allocate all claims", "ResourceClaimTemplateName"}},
+		{args: "describe pod wants -n served", says: []string{"FailedScheduling", "cannot allocate all claims", "PodScheduled"}},
 		{args: "describe node served-1", says: []string{"Allocated resources", "web-"}},
 		{args: "logs -n served wants", says: []string{"ERROR second line"}},
 		{args: "logs -n served wants --tail=1", says: []string{"ERROR second line"}, not: "first line"},
