@@ -69,6 +69,13 @@ func (c caseDoc) check(t *testing.T, res tool.Result) {
 			t.Errorf("would fit lacks %q: %v", w, data.WouldFit)
 		}
 	}
+	for _, w := range c.NotWouldFit {
+		for _, o := range data.WouldFit {
+			if strings.Contains(o.Change, w) {
+				t.Errorf("would fit has %q, which the scheduler does not take", o.Change)
+			}
+		}
+	}
 	for _, w := range c.Text {
 		if !strings.Contains(res.Text, w) {
 			t.Errorf("text lacks %q", w)

@@ -179,6 +179,9 @@ func (l *live) trouble(t *testing.T, tr trouble) {
 	if i < 0 {
 		t.Fatalf("no change begins with %q: %+v", tr.change, x.WouldFit)
 	}
+	if !slices.ContainsFunc(r.Diagnosis.WouldFit, func(c incident.Claim) bool { return strings.Contains(c.Text, x.WouldFit[i].Change) }) {
+		t.Errorf("the report does not say that %q would fit: %s", x.WouldFit[i].Change, tell(r))
+	}
 	l.follow(t, r, x.WouldFit[i])
 }
 

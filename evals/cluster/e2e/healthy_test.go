@@ -1,11 +1,7 @@
 package e2e
 
 import (
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"io/fs"
-	"os"
 	"strings"
 	"testing"
 
@@ -15,35 +11,6 @@ import (
 	"github.com/gumshoe-ai/gumshoe/evals/cluster/controlplane"
 	"github.com/gumshoe-ai/gumshoe/evals/cluster/scenario"
 )
-
-var canaryBase64 = base64.StdEncoding.EncodeToString([]byte(canary)) //nolint:gochecknoglobals // a constant that the language cannot write
-
-func has(t *testing.T, r incident.Report, text string) bool {
-	t.Helper()
-	raw, err := json.Marshal(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.Contains(string(raw), text) || strings.Contains(string(raw), canaryBase64)
-}
-
-func files(t *testing.T, dir string) map[string]string {
-	t.Helper()
-	out := map[string]string{}
-	fsys := os.DirFS(dir)
-	err := fs.WalkDir(fsys, ".", func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		raw, err := fs.ReadFile(fsys, path)
-		out[path] = string(raw)
-		return err
-	})
-	if err != nil || len(out) == 0 {
-		t.Fatalf("%d files in %s: %v", len(out), dir, err)
-	}
-	return out
-}
 
 // agents are conditions that node agents and clouds write on healthy nodes:
 // True is well for some and ill for others, and some say nothing either way.
