@@ -100,6 +100,7 @@ func Codes() []tool.Code {
 		{Code: "kube.ingress_class_missing", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("Ingress"), Params: strs("class"), Text: "The IngressClass does not exist, or none is named and there is no default."},
 		{Code: "kube.ingress_port_missing", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("Ingress", "HTTPRoute", "GRPCRoute"), Params: strs("service", "port"), Text: "The Ingress names a port the Service does not have."},
 		{Code: "kube.ingress_tls_secret_missing", Role: incident.Fault, Severity: incident.Warning, Kinds: strs("Secret"), Params: strs("ingress"), Text: "The TLS Secret of an Ingress or Gateway does not exist."},
+		{Code: "kube.certificate_expired", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("Certificate"), Params: strs("secret", "not_after"), Text: "The certificate in a TLS Secret has expired, cert-manager says."},
 		{Code: "kube.gateway_not_programmed", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("Gateway"), Params: strs("reason", "message"), Text: "The Gateway is not accepted or not programmed."},
 		{Code: "kube.gateway_class_missing", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("Gateway"), Params: strs("class"), Text: "The GatewayClass does not exist."},
 		{Code: "kube.route_not_accepted", Role: incident.Fault, Severity: incident.Critical, Kinds: strs("HTTPRoute", "GRPCRoute"), Params: strs("parent", "reason", "message"), Text: "No parent accepts the route, or its references do not resolve."},

@@ -25,6 +25,7 @@ func (s *scene) run(t *testing.T) tool.Result {
 	srv.ServeKind("gateway.networking.k8s.io", "v1", "GatewayClass", "gatewayclasses", false)
 	srv.ServeKind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes", true)
 	srv.ServeKind("gateway.networking.k8s.io", "v1", "GRPCRoute", "grpcroutes", true)
+	srv.ServeKind("cert-manager.io", "v1", "Certificate", "certificates", true)
 	srv.ServeKind("cilium.io", "v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies", true)
 	srv.ServeKind("kueue.x-k8s.io", "v1beta1", "Workload", "workloads", true)
 	srv.ServeKind("scheduling.x-k8s.io", "v1alpha1", "PodGroup", "podgroups", true)
