@@ -44,8 +44,30 @@ func (t *Toolset) bound(ctx context.Context, s *subject) ([]incident.Finding, []
 	}
 	if f, e, ok := t.prepareFault(s, events); ok {
 		fs, es = append(fs, f), append(es, e...)
+		if d := f.Params["driver"]; d != "" {
+			es = append(es, t.pluginOn(ctx, d, pod.Spec.NodeName, f.Subject)...)
+		}
 	}
 	return fs, es, notes
+}
+
+// pluginOn ties what cannot be prepared on a node to the driver's plugin pod there,
+// when that pod is in trouble itself.
+func (t *Toolset) pluginOn(ctx context.Context, driver, node string, from incident.Ref) []incident.Edge {
+	w, err := t.read.at(ctx, node)
+	if err != nil {
+		return nil
+	}
+	p, err := t.plugin(ctx, w, driver)
+	if err != nil || p == nil || p.pods[node] == nil || podReady(p.pods[node]) {
+		return nil
+	}
+	pod := t.podRef(p.pods[node].Namespace, p.pods[node].Name)
+	es := []incident.Edge{{From: t.nodeRef(node), Relation: graph.Publishes, To: pod}}
+	if from != t.nodeRef(node) {
+		es = append(es, incident.Edge{From: from, Relation: graph.Publishes, To: pod})
+	}
+	return es
 }
 
 func unreserved(c *resourceapi.ResourceClaim) string {
@@ -167,6 +189,10 @@ func (t *Toolset) prepareFault(s *subject, events []corev1.Event) (incident.Find
 	if driver != "" {
 		edges = append(edges, incident.Edge{From: podRef, Relation: graph.OfferedBy, To: t.driverRef(driver)})
 	}
+	if cdiError(e.Message) {
+		// The runtime asks for what the plugin should have written for the claim.
+		return date(finding("dra.prepare_failed", podRef, 0.93, params, "the container runtime of node %s does not find what the driver's plugin writes for the claims of pod %s: %s", pod.Spec.NodeName, pod.Name, e.Message)), edges, true
+	}
 	return date(finding("dra.prepare_failed", podRef, 0.85, params, "the kubelet of node %s cannot prepare the devices of pod %s: %s", pod.Spec.NodeName, pod.Name, e.Message)), edges, true
 }
 
@@ -234,11 +260,24 @@ func (t *Toolset) binding(s *subject) ([]incident.Finding, []string) {
 				}
 				fs = append(fs, finding("dra.binding_conditions_waiting", t.claimRef(c.Namespace, c.Name), 0.9,
 					map[string]string{"conditions": strings.Join(waiting, ", "), "device": dev.String(), "timeout": bindingTimeout.String()},
-					"device %s of claim %s waits for binding condition %s since %s; the scheduler gives up after %s and starts again", dev, c.Name, strings.Join(waiting, ", "), age.Round(time.Second), bindingTimeout))
+					"device %s of claim %s waits for binding condition %s since %s%s; the scheduler gives up after %s and starts again", dev, c.Name, strings.Join(waiting, ", "), age.Round(time.Second), saidOf(c, &r, waiting), bindingTimeout))
 			}
 		}
 	}
 	return fs, notes
+}
+
+// saidOf is what the driver reports of the conditions that are waited for.
+func saidOf(c *resourceapi.ResourceClaim, r *resourceapi.DeviceRequestAllocationResult, names []string) string {
+	var said []string
+	for _, d := range c.Status.Devices {
+		for _, k := range d.Conditions {
+			if d.Driver == r.Driver && d.Pool == r.Pool && d.Device == r.Device && slices.Contains(names, k.Type) && k.Reason+k.Message != "" {
+				said = append(said, strings.TrimSuffix(k.Reason+": "+k.Message, ": "))
+			}
+		}
+	}
+	return prefixed(" (", strings.Join(said, "; ")) + map[bool]string{true: ")", false: ""}[len(said) > 0]
 }
 
 func conditions(c *resourceapi.ResourceClaim, r *resourceapi.DeviceRequestAllocationResult) (waiting, failed []string) {

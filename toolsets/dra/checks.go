@@ -15,7 +15,7 @@ func (t *Toolset) Checks() []tool.Check {
 		{
 			Name: "pod's devices", Tool: "dra_explain", Applies: kind("Pod"),
 			Args:   func(r incident.Ref) any { return ExplainIn{Namespace: r.Namespace, Pod: r.Name} },
-			Follow: []string{graph.Claims, graph.FromTemplate, graph.Class, graph.TaintedBy, graph.HeldBy, graph.OfferedBy, graph.GatedBy, graph.RunsOn},
+			Follow: []string{graph.Claims, graph.FromTemplate, graph.Class, graph.TaintedBy, graph.HeldBy, graph.OfferedBy, graph.Publishes, graph.GatedBy, graph.RunsOn},
 		},
 		{
 			Name: "claim allocation", Tool: "dra_explain", Applies: kind("ResourceClaim"),

@@ -177,9 +177,36 @@ func (t *Toolset) unmapped(w *world, podRef incident.Ref, name corev1.ResourceNa
 			"DeviceClass %s was applied with extendedResourceName %s and the API server did not keep it: the feature gate was off", cn, name))
 		es = append(es, incident.Edge{From: podRef, Relation: graph.Class, To: t.classRef(cn)})
 	}
-	fs = append(fs, finding("dra.extended_resource_unmapped", podRef, 0.9, map[string]string{"resource": string(name)},
-		"the pod asks for %s, which no DeviceClass maps and no node offers through a device plugin", name))
+	instead := offeredLike(w, name)
+	fs = append(fs, finding("dra.extended_resource_unmapped", podRef, 0.9, map[string]string{"resource": string(name), "offered": instead},
+		"the pod asks for %s, which no DeviceClass maps and no node offers through a device plugin%s", name, prefixed("; there is ", instead)))
 	return fs, es
+}
+
+// offeredLike lists the resources of the same vendor that nodes or classes do
+// offer: the name asked for may be one of another profile or spelling.
+func offeredLike(w *world, name corev1.ResourceName) string {
+	domain, _, _ := strings.Cut(string(name), "/")
+	count := map[string]int{}
+	for _, n := range w.nodes {
+		for r, q := range n.Status.Allocatable {
+			if strings.HasPrefix(string(r), domain+"/") && !q.IsZero() {
+				count[string(r)]++
+			}
+		}
+	}
+	for cn, c := range w.classes {
+		if e := c.Spec.ExtendedResourceName; e != nil && strings.HasPrefix(*e, domain+"/") {
+			count[fmt.Sprintf("%s (DeviceClass %s)", *e, cn)]++
+		}
+	}
+	var out []string
+	for _, r := range slices.Sorted(maps.Keys(count)) {
+		if out = append(out, r); len(out) == 4 {
+			break
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 // ambiguous reports several classes for one resource, when the one that wins is

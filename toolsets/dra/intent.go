@@ -104,6 +104,7 @@ func (n *analysis) nothingSelected(ctx context.Context) bool {
 			continue
 		}
 		found = true
+		from := len(n.findings)
 		for _, x := range xs {
 			t := n.tables[x]
 			switch {
@@ -114,8 +115,29 @@ func (n *analysis) nothingSelected(ctx context.Context) bool {
 				n.classExcludes(x)
 			}
 		}
+		n.findings = append(n.findings[:from], together(n.findings[from:], len(xs))...)
 	}
 	return found
+}
+
+// together makes one finding of those that say the same of one thing for the
+// alternatives of a request, so that no alternative is left unsaid.
+func together(fs []incident.Finding, alternatives int) []incident.Finding {
+	var out []incident.Finding
+	for _, f := range fs {
+		i := slices.IndexFunc(out, func(o incident.Finding) bool { return o.Code == f.Code && o.Subject == f.Subject })
+		if i < 0 || f.Role != incident.Fault {
+			out = append(out, f)
+			continue
+		}
+		if f.Message != out[i].Message {
+			out[i].Message += "; " + strings.ToLower(f.Message[:1]) + f.Message[1:]
+		}
+	}
+	if len(out) == 1 && alternatives > 1 {
+		out[0].Message = fmt.Sprintf("none of the %d alternatives is there: %s", alternatives, out[0].Message)
+	}
+	return out
 }
 
 // noSlices reports a driver without any device (F01). It reports false when the

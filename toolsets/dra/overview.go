@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -128,11 +129,46 @@ func (t *Toolset) overview(ctx context.Context, in OverviewIn) (tool.Output[Over
 	lines := []string{overviewText(&out)}
 	if in.Node != "" {
 		fs, es = t.nodeFaults(w, w.byName[in.Node])
+		if len(w.fleet.onNode[in.Node]) == 0 && hardware(w.byName[in.Node]) {
+			fs = append(fs, t.unpublished(ctx, in.Node)...)
+		}
 		for _, f := range fs {
 			lines = append(lines, fmt.Sprintf("finding %s: %s", f.Subject, f.Message))
 		}
 	}
 	return tool.Output[Overview]{Data: out, Text: strings.Join(lines, "\n"), Findings: fs, Edges: es}, nil
+}
+
+// hardware reports whether a node says that it has an accelerator: by a label of
+// feature discovery, or a vendor's own.
+func hardware(n *corev1.Node) bool {
+	for k := range n.Labels {
+		if regexp.MustCompile(`(?i)gpu|accelerator|nvidia|amd\.com/|habana|neuron|tpu|pci-[0-9a-f_]*(?:10de|1002|1da3|1d0f)`).MatchString(k) {
+			return true
+		}
+	}
+	return false
+}
+
+// unpublished asks each driver that publishes elsewhere why it does not here.
+func (t *Toolset) unpublished(ctx context.Context, node string) []incident.Finding {
+	w, err := t.read.load(ctx)
+	if err != nil {
+		return nil
+	}
+	var fs []incident.Finding
+	for _, d := range w.fleet.drivers() {
+		out, err := t.driver(ctx, DriverIn{Driver: d, Node: node})
+		if err != nil {
+			continue
+		}
+		for _, f := range out.Findings {
+			if f.Subject == t.nodeRef(node) && (f.Code == "dra.node_no_slices" || f.Code == "dra.plugin_down") {
+				fs = append(fs, f)
+			}
+		}
+	}
+	return fs
 }
 
 // nodeFaults judges what one node offers: sold twice, or in a pool in disorder.

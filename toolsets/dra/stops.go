@@ -134,6 +134,11 @@ func (n *analysis) typeHint(x *want, e *selector.Expression) string {
 			}
 		}
 	}
+	for _, f := range e.Fields {
+		if (f.Kind == "attribute" || f.Kind == "capacity") && len(n.valuesOf(x, f, true).counts) == 0 {
+			return n.nameHint(x, f, true)
+		}
+	}
 	return ""
 }
 

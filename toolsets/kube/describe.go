@@ -7,8 +7,11 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -143,14 +146,15 @@ func (r *reader) children(ctx context.Context, m source.Mapping, u *unstructured
 	for _, p := range pods {
 		for _, o := range p.OwnerReferences {
 			if o.UID == uid {
-				state := string(p.Status.Phase)
-				if p.DeletionTimestamp != nil {
-					state = "Terminating"
-				}
-				out = append(out, Child{Ref: r.src.Ref("", "Pod", ns, p.Name), State: state})
+				out = append(out, Child{Ref: r.src.Ref("", "Pod", ns, p.Name), State: childState(p)})
 			}
 		}
 	}
+	marked, err := r.marked(ctx, m, u)
+	if err != nil && tool.KindOf(err) != tool.Forbidden {
+		return out, err
+	}
+	out = append(out, marked...)
 	served, err := r.src.Discovered(ctx)
 	if err != nil {
 		return out, err
@@ -171,6 +175,47 @@ func (r *reader) children(ctx context.Context, m source.Mapping, u *unstructured
 		}
 		return 1
 	})
+	return out, nil
+}
+
+// childState is the phase of a pod, or that it runs and is not ready.
+func childState(p *corev1.Pod) string {
+	switch {
+	case p.DeletionTimestamp != nil:
+		return "Terminating"
+	case p.Status.Phase == corev1.PodRunning && !slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	}):
+		return "Running, not ready"
+	}
+	return string(p.Status.Phase)
+}
+
+// marked finds what a custom object has made where an owner reference cannot
+// reach, in other namespaces or in none: pods and NodeClaims that carry the label
+// "<group>/<kind>" with its uid or name.
+func (r *reader) marked(ctx context.Context, m source.Mapping, u *unstructured.Unstructured) ([]Child, error) {
+	if !strings.Contains(m.GVR.Group, ".") || builtinGroup(m.GVR.Group) || m.Kind == "" {
+		return nil, nil
+	}
+	key := m.GVR.Group + "/" + strings.ToLower(m.Kind[:1]) + m.Kind[1:]
+	var out []Child
+	pods, err := r.src.PodsMatching(ctx, "", labels.SelectorFromSet(labels.Set{key: string(u.GetUID())}))
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pods {
+		out = append(out, Child{Ref: r.src.Ref("", "Pod", p.Namespace, p.Name), State: childState(p)})
+	}
+	if k, ok := r.src.Kind(ctx, "nodeclaims.karpenter.sh"); ok && len(validation.IsValidLabelValue(u.GetName())) == 0 {
+		list, err := r.src.MetadataList(ctx, k, "", source.Selectors{Labels: key + "=" + u.GetName()})
+		if err != nil {
+			return out, err
+		}
+		for _, o := range list {
+			out = append(out, Child{Ref: r.src.Ref(k.GVR.Group, k.Kind, "", o.Name)})
+		}
+	}
 	return out, nil
 }
 
@@ -214,7 +259,14 @@ func describeEdges(d DescribeOut) []incident.Edge {
 	for _, ref := range d.References {
 		out = append(out, incident.Edge{From: d.Ref, Relation: ref.Relation, To: ref.To})
 	}
+	fine := 0
 	for _, c := range d.Children {
+		// Pods that are as they should be explain nothing; a few stand for all.
+		if c.State == string(corev1.PodRunning) || c.State == string(corev1.PodSucceeded) {
+			if fine++; fine > 3 {
+				continue
+			}
+		}
 		out = append(out, incident.Edge{From: d.Ref, Relation: graph.Owns, To: c.Ref})
 	}
 	return out

@@ -2,6 +2,8 @@ package kube
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +26,8 @@ func objectChecks() []tool.Check {
 		Args: func(r incident.Ref) any {
 			return describeIn{Kind: r.Kind + "." + r.Group, Name: r.Name, Namespace: r.Namespace}
 		},
-		Follow: []string{graph.Owns, graph.Claims, graph.FromTemplate, graph.Uses, graph.Mounts},
+		Follow:  []string{graph.Owns, graph.Claims, graph.FromTemplate, graph.Uses, graph.Mounts},
+		Through: true,
 	}}
 }
 
@@ -47,8 +50,21 @@ func notReadyFinding(now time.Time, u *unstructured.Unstructured, d DescribeOut)
 			return nil
 		}
 	}
-	for _, c := range d.Conditions {
-		bad := c.Status == "False" && (c.Type == "Ready" || c.Type == "Available") ||
+	sums := slices.ContainsFunc(d.Conditions, func(c Condition) bool { return c.Type == "Ready" || c.Type == "Available" })
+	// A condition that tells an error says more than one that only waits.
+	conds := slices.Clone(d.Conditions)
+	slices.SortStableFunc(conds, func(a, b Condition) int {
+		tells := func(c Condition) int {
+			if errorWords.MatchString(c.Reason + " " + c.Message) {
+				return len(c.Message)
+			}
+			return -1
+		}
+		return tells(b) - tells(a)
+	})
+	off := slices.ContainsFunc(conds, func(c Condition) bool { return c.Status == "False" && (c.Type == "Ready" || c.Type == "Available") })
+	for _, c := range conds {
+		bad := c.Status == "False" && (c.Type == "Ready" || c.Type == "Available" || (!sums || off) && part(c.Type)) ||
 			c.Status == "True" && (c.Type == "Failed" || c.Type == "Degraded" || c.Type == "Stalled")
 		since := c.Since
 		if since.IsZero() {
@@ -64,13 +80,67 @@ func notReadyFinding(now time.Time, u *unstructured.Unstructured, d DescribeOut)
 		if c.Message != "" {
 			msg += ": " + oneLine(c.Message, 400)
 		}
-		return []incident.Finding{{
+		f := incident.Finding{
 			Code: "kube.object_not_ready", Severity: incident.Warning, Role: incident.Symptom, Subject: d.Ref, Message: msg,
 			Params:    map[string]string{"condition": c.Type, "status": c.Status, "reason": c.Reason, "message": oneLine(c.Message, 400)},
 			FirstSeen: c.Since, LastSeen: now,
-		}}
+		}
+		return append([]incident.Finding{f}, failure(f)...)
 	}
-	return nil
+	return failedState(now, u, d)
+}
+
+// part reports whether a condition states that one part of an object is there,
+// by the end of its name: "NodeClaimReady", "RayClusterProvisioned", "Launched".
+// It counts only where no condition sums the parts up.
+func part(name string) bool {
+	return slices.ContainsFunc([]string{"Ready", "Available", "Healthy", "Provisioned", "Launched", "Initialized"}, func(end string) bool { return strings.HasSuffix(name, end) })
+}
+
+// failedState gives the symptom of an object without telling conditions whose
+// state is a word for failure.
+func failedState(now time.Time, u *unstructured.Unstructured, d DescribeOut) []incident.Finding {
+	if slices.ContainsFunc(d.Conditions, func(c Condition) bool { return c.Type == "Ready" || c.Type == "Available" }) || now.Sub(d.Created) < settle {
+		return nil
+	}
+	state := d.State
+	for _, f := range []string{"status", "phase", "state"} {
+		if s, ok, _ := unstructured.NestedString(u.Object, "status", f); ok && s != "" {
+			state = s
+			break
+		}
+	}
+	switch strings.ToLower(strings.NewReplacer("_", "", "-", "", " ", "").Replace(state)) {
+	case "notready", "failed", "failure", "error", "errored", "degraded", "unhealthy", "rejected", "invalid":
+	default:
+		return nil
+	}
+	msg, _, _ := unstructured.NestedString(u.Object, "status", "message")
+	reason, _, _ := unstructured.NestedString(u.Object, "status", "reason")
+	text := fmt.Sprintf("%s says that it is %s", d.Ref, state)
+	if why := strings.TrimSpace(reason + " " + msg); why != "" {
+		text += ": " + oneLine(why, 400)
+	}
+	f := incident.Finding{
+		Code: "kube.object_not_ready", Severity: incident.Warning, Role: incident.Symptom, Subject: d.Ref, Message: text,
+		Params: map[string]string{"condition": "state", "status": state, "reason": reason, "message": oneLine(msg, 400)}, LastSeen: now,
+	}
+	return append([]incident.Finding{f}, failure(f)...)
+}
+
+// errorWords tell a condition that reports an error from one that waits.
+var errorWords = regexp.MustCompile(`(?i)fail|error|invalid|denied|forbidden|unauthorized|exceed|quota|not ?found|does ?n.t exist|not exist|missing|conflict|unsupported|incompatible|refused|timed? ?out|timeout`)
+
+// failure gives the fault of an object whose own words tell an error, rather than
+// that it waits for others. Faults of what it owns explain it, being more severe.
+func failure(symptom incident.Finding) []incident.Finding {
+	words := symptom.Params["reason"] + " " + symptom.Params["message"]
+	if !errorWords.MatchString(words) {
+		return nil
+	}
+	f := symptom
+	f.Code, f.Role, f.Confidence = "kube.object_failed", incident.Fault, 0.6
+	return []incident.Finding{f}
 }
 
 // stopped reports whether an object is meant to have nothing running.

@@ -80,6 +80,11 @@ func (t *Toolset) Resolve(ctx context.Context, m tool.Mention) (tool.Resolution,
 			return res, err
 		}
 	}
+	if len(res.Exact) == 0 && !res.NoNamespace {
+		if res.Exact, err = s.indirect(ctx, m); err != nil && tool.KindOf(err) != tool.Forbidden {
+			return res, err
+		}
+	}
 	if len(res.Exact) > 0 {
 		return res, nil
 	}

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube/judge"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
@@ -59,6 +60,10 @@ var (
 	_ tool.Cataloguer = (*Toolset)(nil)
 	_ tool.Resolver   = (*Toolset)(nil)
 )
+
+// Limits tells what could not be seen while tools and checks were called; an
+// investigation asks for it at its end.
+func (t *Toolset) Limits() []incident.Gap { return t.src.Limits() }
 
 // New builds the toolset. It does not talk to the cluster; Status does.
 func New(c Config) (*Toolset, error) {

@@ -215,7 +215,7 @@ func symptom(code string) bool {
 }
 
 // elsewhere are codes that other rooms of the toolset report and test.
-var elsewhere = []string{"kube.object_not_ready"}
+var elsewhere = []string{"kube.object_not_ready", "kube.object_failed"}
 
 // TestEveryCodeHasACaseAndATwin: for each finding code a broken object that yields
 // it, and a healthy twin of that object that does not.

@@ -30,7 +30,7 @@ const (
 )
 
 // startup says that a bound pod's containers do not start.
-func (j *judge) startup(v *verdict, p *corev1.Pod, evs []source.Event) {
+func (j *judge) startup(ctx context.Context, v *verdict, p *corev1.Pod, evs []source.Event) {
 	if p.Status.Phase != corev1.PodPending {
 		return
 	}
@@ -62,6 +62,7 @@ func (j *judge) startup(v *verdict, p *corev1.Pod, evs []source.Event) {
 	}
 	v.symptom("kube.pod_creating", incident.Warning, fmt.Sprintf("Pod %s does not start its containers since %s (%s)", v.subject.Path(), j.ago(since), v.state), params("reason", v.state))
 	if e, ok := has(evs, []string{"FailedCreatePodSandBox", "NetworkNotReady"}); ok && !mounted(p) && e.Warning() && j.now().Sub(e.Last) < creating {
+		j.agents(ctx, v, p.Spec.NodeName, e.Message)
 		v.fault("kube.sandbox_failed", incident.Critical, 0.88, v.subject, fmt.Sprintf("the sandbox of pod %s cannot be created on %s: %s", v.subject.Path(), p.Spec.NodeName, e.Message), params("message", e.Message))
 	}
 }
@@ -155,7 +156,7 @@ func (j *judge) waiting(ctx context.Context, v *verdict, p *corev1.Pod, c corev1
 		if t == nil {
 			t = &corev1.ContainerStateTerminated{Reason: "Unknown", ExitCode: -1}
 		}
-		v.fault("kube.container_crash_loop", incident.Warning, 0.55, v.subject, fmt.Sprintf("container %s of pod %s ends again and again (%d restarts, last exit code %d%s)", c.Name, v.subject.Path(), c.RestartCount, t.ExitCode, signalOf(t.ExitCode)),
+		v.fault("kube.container_crash_loop", incident.Warning, 0.45, v.subject, fmt.Sprintf("container %s of pod %s ends again and again (%d restarts, last exit code %d%s)", c.Name, v.subject.Path(), c.RestartCount, t.ExitCode, signalOf(t.ExitCode)),
 			params("container", c.Name, "exit_code", strconv.Itoa(int(t.ExitCode)), "restarts", strconv.Itoa(int(c.RestartCount))))
 		if t.Reason != "OOMKilled" && j.killedByProbe(v, p, c, t, evs) {
 			return
@@ -193,13 +194,13 @@ func (j *judge) preparing(ctx context.Context, v *verdict, p *corev1.Pod, c core
 		return
 	}
 	l := j.decisive(ctx, p, c.Name, false)
-	if l.weight < 4 {
+	if l.weight < 4 && !j.awaited(v, p, c.Name, &l) {
 		return
 	}
 	v.line("log of %s says: %s", c.Name, l.line)
 	v.symptom("kube.pod_creating", incident.Warning, fmt.Sprintf("Pod %s waits for its init container %s since %s", v.subject.Path(), c.Name, j.ago(since)), params("reason", v.state))
-	j.logRight(v, p, l.line)
-	v.fault("kube.init_container_failing", incident.Critical, 0.75, v.subject, fmt.Sprintf("init container %s of pod %s does not end since %s: %s", c.Name, v.subject.Path(), j.ago(since), l.line), params("container", c.Name))
+	j.heard(ctx, v, p, c.Name, l.line)
+	v.fault("kube.init_container_failing", incident.Critical, 0.75, v.subject, fmt.Sprintf("init container %s of pod %s does not end since %s: %s", c.Name, v.subject.Path(), j.ago(since), l.line), params("container", c.Name, "log", l.line, "within", within(l)))
 }
 
 // running judges a container that runs: a recent restart, a failing probe.
@@ -261,7 +262,7 @@ func (j *judge) runningLog(ctx context.Context, v *verdict, p *corev1.Pod, c cor
 		return
 	}
 	v.line("log of %s says: %s", c.Name, l.line)
-	j.logRight(v, p, l.line)
+	j.heard(ctx, v, p, c.Name, l.line)
 	v.context("kube.log_errors", fmt.Sprintf("container %s of pod %s writes: %s", c.Name, v.subject.Path(), l.line), params("container", c.Name, "pattern", l.line, "count", strconv.Itoa(l.count)))
 }
 
@@ -284,23 +285,35 @@ func (j *judge) ended(ctx context.Context, v *verdict, p *corev1.Pod, c corev1.C
 		v.line("log of %s says: %s", c.Name, line)
 		said = ": " + line
 	}
-	j.logRight(v, p, line)
+	j.heard(ctx, v, p, c.Name, line)
+	if line == "" && l.denied && !start {
+		v.line("the log of %s may not be read", c.Name)
+		v.unexplained(c.Name, code)
+		return
+	}
 	switch {
 	case start || containsAny(line, "exec format error"):
+		if containsAny(line, "exec format error") {
+			said += j.architecture(ctx, p)
+		}
 		v.fault("kube.container_start_error", incident.Critical, 0.9, v.subject, fmt.Sprintf("container %s of pod %s cannot be started (exit code %s)%s", c.Name, v.subject.Path(), code, said), params("container", c.Name, "message", firstOf(line, "exit code "+code)))
 	case init:
-		v.fault("kube.init_container_failing", incident.Critical, 0.9, v.subject, fmt.Sprintf("init container %s of pod %s ends with exit code %s%s%s", c.Name, v.subject.Path(), code, signalOf(t.ExitCode), said), params("container", c.Name, "exit_code", code))
+		v.fault("kube.init_container_failing", incident.Critical, 0.9, v.subject, fmt.Sprintf("init container %s of pod %s ends with exit code %s%s%s", c.Name, v.subject.Path(), code, signalOf(t.ExitCode), said), params("container", c.Name, "exit_code", code, "log", line, "within", within(l)))
 	case t.ExitCode == 0:
-		v.fault("kube.container_exit_error", incident.Critical, 0.8, v.subject, fmt.Sprintf("container %s of pod %s ends with exit code 0 though it should keep running (restartPolicy %s)%s", c.Name, v.subject.Path(), p.Spec.RestartPolicy, said), params("container", c.Name, "exit_code", code, "log", line))
+		v.fault("kube.container_exit_error", incident.Critical, 0.8, v.subject, fmt.Sprintf("container %s of pod %s ends with exit code 0 though it should keep running (restartPolicy %s)%s", c.Name, v.subject.Path(), p.Spec.RestartPolicy, said), params("container", c.Name, "exit_code", code, "log", line, "within", within(l)))
 	case t.ExitCode < 0:
 		// Nothing is known of how it ended.
 	default:
 		conf := 0.82
-		if (t.ExitCode == 137 || t.ExitCode == 143) && l.weight < 3 {
+		switch {
+		case (t.ExitCode == 137 || t.ExitCode == 143) && l.weight < 3:
 			// It was told to go, and nothing that is seen says by whom.
 			conf, said = 0.6, "; what ended it is not said"+said
+		case line == "":
+			// That it ends says nothing of why.
+			conf = 0.48
 		}
-		v.fault("kube.container_exit_error", incident.Critical, conf, v.subject, fmt.Sprintf("container %s of pod %s ends with exit code %s%s%s", c.Name, v.subject.Path(), code, signalOf(t.ExitCode), said), params("container", c.Name, "exit_code", code, "log", line))
+		v.fault("kube.container_exit_error", incident.Critical, conf, v.subject, fmt.Sprintf("container %s of pod %s ends with exit code %s%s%s", c.Name, v.subject.Path(), code, signalOf(t.ExitCode), said), params("container", c.Name, "exit_code", code, "log", line, "within", within(l)))
 	}
 }
 
@@ -310,7 +323,7 @@ func (j *judge) oom(v *verdict, p *corev1.Pod, c corev1.ContainerStatus, t *core
 	if limit == "" {
 		text = "without a memory limit of its own: the node ran out of memory"
 	}
-	v.fault("kube.container_oom_killed", incident.Critical, 0.95, v.subject, fmt.Sprintf("container %s of pod %s was OOMKilled %s (exit code %d, %d restarts)", c.Name, v.subject.Path(), text, t.ExitCode, c.RestartCount), params("container", c.Name, "limit", firstOf(limit, "none")))
+	v.fault("kube.container_oom_killed", incident.Critical, 0.95, v.subject, fmt.Sprintf("container %s of pod %s was OOMKilled %s (exit code %d, %d restarts)", c.Name, v.subject.Path(), text, t.ExitCode, c.RestartCount), params("container", c.Name, "limit", firstOf(limit, "none"), "within", map[bool]string{true: "limit"}[limit != ""]))
 }
 
 // nodeOOM reports whether the node says that it killed for memory when the

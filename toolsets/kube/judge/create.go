@@ -24,7 +24,9 @@ func (j *judge) createFailures(ctx context.Context, v *verdict, from incident.Re
 	evs := j.events(ctx, from, uid)
 	e, ok := has(evs, []string{"FailedCreate", "FailedCreatePod"})
 	if !ok {
-		return
+		if e.Message = j.replicaFailure(ctx, from); e.Message == "" {
+			return
+		}
 	}
 	if done, since := has(evs, []string{"SuccessfulCreate"}); since && done.Last.After(e.Last) {
 		v.line("%s could not create pods %s ago and can again: %s", from, j.ago(e.Last), e.Message)
@@ -79,6 +81,24 @@ func (j *judge) createFailures(ctx context.Context, v *verdict, from incident.Re
 	default:
 		j.rejected(v, from, text)
 	}
+}
+
+// replicaFailure is what a Deployment's or ReplicaSet's own condition says of pods
+// that cannot be created: it stays when the events have expired.
+func (j *judge) replicaFailure(ctx context.Context, from incident.Ref) string {
+	if from.Group != "apps" || from.Kind != "ReplicaSet" && from.Kind != "Deployment" {
+		return ""
+	}
+	u, err := j.src.Get(ctx, from)
+	if err != nil {
+		return ""
+	}
+	for _, c := range conditions(u.Object, "status", "conditions") {
+		if c.kind == "ReplicaFailure" && c.status == "True" {
+			return c.message
+		}
+	}
+	return ""
 }
 
 // rejected says that the API server refuses, where what refuses is not known.

@@ -61,6 +61,10 @@ func (j *judge) failed(ctx context.Context, v *verdict, p *corev1.Pod) {
 	symptom := func(what string) {
 		v.symptom("kube.pod_failed", incident.Critical, fmt.Sprintf("Pod %s %s", v.subject.Path(), what), params("reason", cmp.Or(reason, "ContainerFailed"), "exit_code", codes))
 	}
+	if r, ok := disruption(p); ok && reason == "" && j.takenAway(ctx, v, p, r) {
+		symptom("was ended from outside: " + r.reason)
+		return
+	}
 	switch {
 	case removed(reason):
 		j.evicted(v, p, symptom)

@@ -78,7 +78,7 @@ func (j *judge) image(ctx context.Context, v *verdict, p *corev1.Pod, container,
 	if f.code == "kube.image_unauthorized" && len(secrets) == 0 && pullEither.MatchString(text) {
 		f.what, conf = "is refused by the registry: there is no such repository, or it needs credentials, and the pod has none", 0.85
 	}
-	v.fault(f.code, incident.Critical, conf, v.subject, fmt.Sprintf("image %s of container %s in pod %s %s", image, container, v.subject.Path(), f.what), params("image", image, "container", container, "pull_secret", strings.Join(secrets, ", ")))
+	v.fault(f.code, incident.Critical, conf, v.subject, fmt.Sprintf("image %s of container %s in pod %s %s", image, container, v.subject.Path(), f.what), params("image", image, "container", container, "why", f.what, "within", map[bool]string{true: "registry"}[slices.Contains([]string{"kube.image_not_found", "kube.image_unauthorized", "kube.image_invalid_name"}, f.code)], "pull_secret", strings.Join(secrets, ", ")))
 	if f.code != "kube.image_unauthorized" {
 		return
 	}
@@ -120,4 +120,14 @@ func pulling(reason string) bool {
 		return true
 	}
 	return false
+}
+
+// architecture says for which machine an image would have to be built, where a
+// program of it cannot be executed.
+func (j *judge) architecture(ctx context.Context, p *corev1.Pod) string {
+	n, err := j.src.Node(ctx, p.Spec.NodeName)
+	if err != nil || n.Labels[corev1.LabelArchStable] == "" {
+		return ""
+	}
+	return fmt.Sprintf("; node %s is %s: the image is built for another architecture, or the file is no program", n.Name, n.Labels[corev1.LabelArchStable])
 }

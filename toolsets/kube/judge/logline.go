@@ -3,12 +3,15 @@ package judge
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
 )
 
@@ -27,6 +30,8 @@ type logCause struct {
 	weight int
 	// count is how often a line of this weight and shape occurs.
 	count int
+	// denied says that this identity may not read the log.
+	denied bool
 }
 
 // decisive reads the end of a container's log, of the run asked for or, where
@@ -36,6 +41,7 @@ func (j *judge) decisive(ctx context.Context, p *corev1.Pod, container string, p
 	for _, prev := range []bool{previous, !previous} {
 		log, err := j.src.Logs(ctx, p.Namespace, p.Name, source.LogQuery{Container: container, Previous: prev, Tail: logLines, Limit: logBytes})
 		if err != nil || strings.TrimSpace(log.Text) == "" {
+			first.denied = first.denied || err != nil && tool.KindOf(err) == tool.Forbidden
 			continue
 		}
 		c := tellingLine(log.Text)
@@ -43,10 +49,18 @@ func (j *judge) decisive(ctx context.Context, p *corev1.Pod, container string, p
 			return c
 		}
 		if first.line == "" {
+			c.denied = first.denied
 			first = c
 		}
 	}
 	return first
+}
+
+// unexplained takes back that a container's end is a cause: why it ends stands in a
+// log that may not be read.
+func (v *verdict) unexplained(container, code string) {
+	v.findings = slices.DeleteFunc(v.findings, func(f incident.Finding) bool { return f.Code == "kube.container_crash_loop" && f.Subject == v.subject })
+	v.symptom("kube.container_log_unreadable", incident.Warning, fmt.Sprintf("container %s of pod %s ends with exit code %s; its log, which would say why, may not be read by this identity", container, v.subject.Path(), code), params("container", container, "exit_code", code))
 }
 
 // tellingLine finds the line of a log that says most about a failure: concrete
@@ -68,7 +82,9 @@ func tellingLine(text string) logCause {
 			traceback = true
 		case traceback && !strings.HasPrefix(l, " ") && !strings.HasPrefix(l, "\t"):
 			// The line after a traceback's frames is the exception itself.
-			w, traceback = max(w, 3), false
+			if traceback = false; !wrapper.MatchString(l) {
+				w = max(w, 3)
+			}
 		}
 		switch {
 		case w > best.weight:
@@ -88,8 +104,11 @@ func tellingLine(text string) logCause {
 // a line.
 var stamped = regexp.MustCompile(`^(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d) ?)`)
 
+// ranked is what launchers put before the lines of one of several processes.
+var ranked = regexp.MustCompile(`^(?:\([A-Za-z0-9_ ]*pid=\d+[^)]*\)|\[(?:rank|Rank )?\d+\]:|\[default\d+\]:) ?`)
+
 func withoutTime(l string) string {
-	return strings.TrimRight(stamped.ReplaceAllString(l, ""), "\r ")
+	return strings.TrimRight(ranked.ReplaceAllString(stamped.ReplaceAllString(l, ""), ""), "\r ")
 }
 
 // message takes the text out of a line that is JSON, with its error.
@@ -122,7 +141,32 @@ var named = regexp.MustCompile(`(?i)connection refused|connection reset by peer|
 	`out of memory|outofmemory|cannot allocate memory|cuda (?:error|driver|runtime)|cuda out of|cuinit|cudnn|nccl (?:error|warn|failure)|nccl.*(?:error|fail|timeout)|no cuda|\bnvml|driver version is insufficient|no gpus? |gpu .*not (?:found|available)|\bxid\b|` +
 	`address already in use|port is already|exec format error|no space left|read-only file system|too many open files|disk quota exceeded|x509|certificate (?:has expired|is not|signed by|verify failed|required)|tls: |ssl: |handshake fail|` +
 	`module ?not ?found|no module named|importerror|undefined symbol|cannot open shared object|symbol lookup error|version .* not found|already exists|does not exist|not found in|is not set|must be set|is required|missing required|unknown flag|unrecognized (?:argument|option)|flag provided but not defined|unknown (?:command|option|field|architecture)|` +
-	`no such table|relation ".*" |deadlock|segmentation fault|sigsegv|illegal instruction|i/o timeout|deadline exceeded|timed out|timeout (?:waiting|expired|exceeded)|failed to connect|unable to connect|could not connect|cannot connect|unreachable|keyerror|valueerror|runtimeerror|assertionerror|typeerror|attributeerror|oserror|nullpointerexception|stack overflow|too large|exceeds? (?:the )?(?:limit|maximum|max)|quota|rate limit|429 too many|gated repo|401 client error|403 client error|404 client error`)
+	`no such table|relation ".*" |deadlock|segmentation fault|sigsegv|illegal instruction|i/o timeout|deadline exceeded|timed out|timeout (?:waiting|expired|exceeded)|failed to connect|unable to connect|could not connect|cannot connect|unreachable|keyerror|valueerror|runtimeerror|assertionerror|typeerror|attributeerror|oserror|nullpointerexception|stack overflow|too large|exceeds? (?:the )?(?:limit|maximum|max)|quota|rate limit|429 too many|gated repo|401 client error|403 client error|404 client error|` +
+	`econnrefused|econnreset|enotfound|eai_again|etimedout|ehostunreach|eacces|enospc|eaddrinuse|unknownhostexception|could not translate host name|shared memory segment|bus error|noauth|wrongpass|free memory on device|cache blocks|gpu is lost|fallen off the bus|not in the authorized list|device-side assert`)
+
+// wrapper are lines that only pass on that something failed: whoever reads them
+// is sent to another line, and the named words they hold are not the cause.
+var wrapper = regexp.MustCompile(`(?i)see (?:root cause|stack ?trace|the (?:error|log|trace)\w*|logs?|error)s? (?:\(?above\)?|below|for (?:the )?(?:root cause|details|more))|root cause above|enginedeaderror|engine core initialization failed|engine process failed to start|failed core proc|workerproc initialization failed|` +
+	`unhandled system error \(run with|external library call failed or device error|might be asynchronously reported|childfailederror|processexitedexception|processraisedexception|the above exception was the direct cause|during handling of the above exception|` +
+	`timed out waiting for caches? to sync|problem running manager|command terminated with (?:non-zero )?exit code|exited with (?:exit ?code|code|status)|npm err! (?:code|errno|lifecycle)|make(?:\[\d+\])?: \*\*\*|error: process completed with exit code`)
+
+// machine are the words of trouble that may come from below: the node, its
+// devices, its disks, its network.
+var machine = regexp.MustCompile(`(?i)cuda|cudnn|cuinit|\bxid\b|nvml|nvidia|\becc\b|\bgpus?\b|nccl|i/o error|input/output error|read-only file system|no space left|enospc|bus error|cannot allocate memory|out of memory|resource temporarily unavailable|too many open files|network is unreachable|no route to host|temporary failure in name resolution|timed? ?out|hardware|device`)
+
+// within says whether a program that ended told of a cause of its own, one that
+// the machine it runs on does not explain.
+func within(l logCause) string {
+	if l.weight >= 3 && !machine.MatchString(l.line) {
+		return "program"
+	}
+	return ""
+}
+
+// victim are the words of a process that fails because another one of its
+// group is gone or does not come.
+var victim = regexp.MustCompile(`(?i)actor died|actor is (?:dead|unavailable)|actor .{0,40}unexpectedly|worker.{0,40}(?:died|lost|exited|disconnected|unexpectedly)|enginedeaderror|connection (?:closed|reset) by (?:remote )?peer|peer (?:is )?(?:gone|closed|disconnected)|socket closed by remote|remote process exited|watchdog caught collective|collective operation timeout|` +
+	`rendezvous|waiting for .{0,40}(?:workers?|nodes?|ranks?|peers?|members?|leader|head)|(?:workers?|nodes?|ranks?|peers?) .{0,30}(?:joined|missing|not (?:ready|connected))|failed to connect to gcs|gcs (?:client|server).{0,40}(?:fail|timed out|unavailable)|timed out .{0,40}(?:joined|clients|ranks|peers)|heartbeat.{0,30}(?:lost|timeout|missed)`)
 
 var (
 	exception = regexp.MustCompile(`(?i)^panic:|^fatal error:|panicked at|^caused by:|[a-z]+(?:error|exception): |^thread '.*' panicked|terminate called after|core dumped|unhandled (?:exception|rejection)|^killed$`)
@@ -134,6 +178,8 @@ var (
 // weighLine weighs how much one line says about a failure, 4 most.
 func weighLine(l string) int {
 	switch calm := cheer.MatchString(l); {
+	case wrapper.MatchString(l):
+		return 1
 	case named.MatchString(l) && !calm:
 		return 4
 	case exception.MatchString(l) && !calm:

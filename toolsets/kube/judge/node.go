@@ -28,6 +28,14 @@ func (j *judge) nodeTool(ctx context.Context, in NodeIn) (tool.Output[Judged], e
 	}
 	v := j.judgeNode(n)
 	j.lease(ctx, v, n)
+	for i, f := range v.findings {
+		if f.Code == "kube.node_network_unavailable" || f.Code == "kube.node_not_ready" && containsAny(f.Message, "cni", "network plugin") {
+			if sick := j.agents(ctx, v, n.Name, f.Message); sick != "" {
+				v.findings[i].Params["agents"] = sick
+			}
+		}
+	}
+	j.devicesMissing(ctx, v, n)
 	return v.output(), nil
 }
 
@@ -153,7 +161,7 @@ func polarity(name string) int {
 	}
 	goods := []string{"ready", "healthy", "available", "initialized", "ok", "up", "running", "succeeded", "installed", "validated", "synced", "configured", "connected", "established", "operational", "active", "online", "provisioned"}
 	for _, w := range []string{"unhealthy", "unready", "unavailable", "unreachable", "problem", "problems", "failed", "failure", "failures", "failing", "error", "errors", "deadlock", "readonly", "read only", "corrupt", "corruption", "frequent", "degraded", "lost", "stuck",
-		"pressure", "exhausted", "expired", "hung", "oops", "panic", "faulty", "fault", "faults", "dead", "broken", "overheated", "throttled", "missing", "mismatch", "down", "outage", "full", "leak", "terminating", "preempted", "stale", "disconnected", "inactive", "offline", "crashed", "fatal", "shutdown"} {
+		"pressure", "exhausted", "expired", "hung", "oops", "panic", "faulty", "fault", "faults", "dead", "broken", "overheated", "throttled", "missing", "mismatch", "down", "outage", "full", "leak", "terminating", "preempted", "stale", "disconnected", "inactive", "offline", "crashed", "fatal", "shutdown", "flapping", "crashing", "overheating", "throttling", "hang", "timeout", "insufficient"} {
 		if strings.Contains(joined, " "+w+" ") {
 			return bad
 		}

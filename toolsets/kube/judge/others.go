@@ -56,7 +56,7 @@ func (j *judge) hpa(ctx context.Context, h *autoscalingv2.HorizontalPodAutoscale
 	for _, c := range h.Status.Conditions {
 		if c.Status != corev1.ConditionFalse {
 			if c.Type == autoscalingv2.ScalingLimited && c.Reason == "TooManyReplicas" {
-				v.context("kube.hpa_at_max", fmt.Sprintf("%s is at its maximum of %d replicas", v.subject, h.Spec.MaxReplicas), params("max", fmt.Sprint(h.Spec.MaxReplicas)))
+				j.atMax(v, h)
 			}
 			continue
 		}
@@ -100,6 +100,29 @@ func (j *judge) unready(ctx context.Context, h *autoscalingv2.HorizontalPodAutos
 	t := h.Spec.ScaleTargetRef
 	v, err := j.judgeWorkload(ctx, WorkloadIn{Kind: t.Kind, Namespace: h.Namespace, Name: t.Name})
 	return err == nil && v.facts["ready"] == "0"
+}
+
+// atMax tells an autoscaler that wants more than it may have from one that is
+// only at its maximum: the metrics say which.
+func (j *judge) atMax(v *verdict, h *autoscalingv2.HorizontalPodAutoscaler) {
+	over := ""
+	for i, m := range h.Status.CurrentMetrics {
+		if m.Resource == nil || m.Resource.Current.AverageUtilization == nil {
+			continue
+		}
+		for _, w := range h.Spec.Metrics {
+			if w.Resource != nil && w.Resource.Name == m.Resource.Name && w.Resource.Target.AverageUtilization != nil && *m.Resource.Current.AverageUtilization > *w.Resource.Target.AverageUtilization*11/10 {
+				over = fmt.Sprintf("%s is at %d%% of its requests, the target is %d%%", h.Status.CurrentMetrics[i].Resource.Name, *m.Resource.Current.AverageUtilization, *w.Resource.Target.AverageUtilization)
+			}
+		}
+	}
+	text := fmt.Sprintf("%s is at its maximum of %d replicas", v.subject, h.Spec.MaxReplicas)
+	if over == "" {
+		v.context("kube.hpa_at_max", text, params("max", fmt.Sprint(h.Spec.MaxReplicas)))
+		return
+	}
+	v.line("%s: %s", text, over)
+	v.fault("kube.hpa_at_max", incident.Warning, 0.75, v.subject, text+" and wants more: "+over, params("max", fmt.Sprint(h.Spec.MaxReplicas), "metric", over))
 }
 
 func lastWord(s, after string) string {

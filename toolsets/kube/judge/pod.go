@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -28,6 +29,11 @@ const settle = 30 * time.Second
 
 func (j *judge) podTool(ctx context.Context, in PodIn) (tool.Output[Judged], error) {
 	p, err := j.src.Pod(ctx, in.Namespace, in.Name)
+	if missing(err) {
+		if v, ok := j.departed(ctx, in.Namespace, in.Name); ok {
+			return v.output(), nil
+		}
+	}
 	if err != nil {
 		return tool.Output[Judged]{}, err
 	}
@@ -79,9 +85,14 @@ func (j *judge) judgePod(ctx context.Context, p *corev1.Pod) *verdict {
 		return v
 	}
 	j.podClaims(v, p)
-	j.disrupted(v, p, evs)
+	if p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodFailed {
+		j.disrupted(v, p, evs)
+	}
 	switch {
 	case p.DeletionTimestamp != nil:
+		if r, ok := disruption(p); ok {
+			j.takenAway(ctx, v, p, r)
+		}
 		j.terminating(v, p, evs)
 		return v
 	case p.Status.Phase == corev1.PodFailed:
@@ -95,6 +106,8 @@ func (j *judge) judgePod(ctx context.Context, p *corev1.Pod) *verdict {
 	if p.Spec.NodeName != "" {
 		j.bound(ctx, v, p, evs)
 	}
+	j.overcome(v, p, evs)
+	j.computeDomain(ctx, v, p, evs)
 	j.devices(v, p)
 	j.names(ctx, v, p)
 	return v
@@ -213,7 +226,7 @@ func (j *judge) bound(ctx context.Context, v *verdict, p *corev1.Pod, evs []sour
 		v.fault("kube.node_missing", incident.Critical, 0.9, j.ref("", "Node", "", p.Spec.NodeName), fmt.Sprintf("node %s, to which pod %s is bound, does not exist", p.Spec.NodeName, v.subject.Path()), nil)
 		return
 	}
-	j.startup(v, p, evs)
+	j.startup(ctx, v, p, evs)
 	sick := j.containers(ctx, v, p, evs)
 	if ready(p) || p.Status.Phase != corev1.PodRunning {
 		return
@@ -310,6 +323,26 @@ func (j *judge) devices(v *verdict, p *corev1.Pod) {
 				v.line("container %s: device %s is unhealthy", c.Name, r.ResourceID)
 				v.fault("dra.device_unhealthy", incident.Critical, 0.85, dev, fmt.Sprintf("device %s of container %s is reported unhealthy", r.ResourceID, c.Name), params("health", string(r.Health)))
 			}
+		}
+	}
+}
+
+// computeDomain ties a pod whose channel cannot be prepared to the ComputeDomain
+// that hands its claim template out.
+func (j *judge) computeDomain(ctx context.Context, v *verdict, p *corev1.Pod, evs []source.Event) {
+	if _, ok := has(evs, []string{"FailedPrepareDynamicResources"}, "ComputeDomain"); !ok {
+		return
+	}
+	list, err := j.src.List(ctx, "computedomains.resource.nvidia.com", p.Namespace, selectors(""))
+	if err != nil {
+		return
+	}
+	for _, u := range list {
+		name, _, _ := unstructured.NestedString(u.Object, "spec", "channel", "resourceClaimTemplate", "name")
+		if slices.ContainsFunc(p.Spec.ResourceClaims, func(c corev1.PodResourceClaim) bool {
+			return name != "" && c.ResourceClaimTemplateName != nil && *c.ResourceClaimTemplateName == name
+		}) {
+			v.edge(v.subject, graph.Uses, j.ref("resource.nvidia.com", "ComputeDomain", p.Namespace, u.GetName()))
 		}
 	}
 }

@@ -257,6 +257,9 @@ func (j *judge) volumes(ctx context.Context, v *verdict, p *corev1.Pod, evs []so
 	}
 	if e, ok := has(evs, []string{"FailedMount", "FailedMapVolume"}); ok && !mounted(p) && p.Status.Phase == corev1.PodPending && j.now().Sub(e.Last) < creating &&
 		!slices.ContainsFunc(v.findings, func(f incident.Finding) bool { return f.Role == incident.Fault }) {
+		if m := regexp.MustCompile(`driver name (\S+) not found in the list of registered CSI drivers`).FindStringSubmatch(e.Message); m != nil {
+			j.driverAgents(ctx, v, p.Spec.NodeName, m[1])
+		}
 		v.fault("kube.volume_mount_failed", incident.Critical, 0.85, v.subject, fmt.Sprintf("a volume of pod %s cannot be mounted: %s", v.subject.Path(), e.Message), params("message", e.Message, "volume", quotedWord(e.Message)))
 	}
 }

@@ -122,14 +122,14 @@ func (j *judge) blameFilter(ctx context.Context, v *verdict, a *attempt, c filte
 			to := j.ref("", "Node", "", n.Name)
 			by := cordonedBy(n)
 			v.edge(v.subject, graph.BlockedBy, to)
-			v.fault("kube.sched_node_cordoned", incident.Critical, conf, to, fmt.Sprintf("node %s would fit pod %s, but it is cordoned%s (%s such nodes)", n.Name, pod, byWhom(by), count), params("by", by))
+			v.fault("kube.sched_node_cordoned", incident.Critical, conf, to, fmt.Sprintf("node %s would fit pod %s, but it is cordoned%s (%s such nodes)%s", n.Name, pod, byWhom(by), count, elsewhere(a, c)), params("by", by))
 		}
 	case filters.Lifecycle, filters.Taint:
 		j.blameTaint(v, c, rs, conf, would)
 	case filters.Selector:
 		j.blameSelector(v, a, conf)
 	case filters.Resource:
-		j.blameResource(v, a, c, rs, conf)
+		j.blameResource(ctx, v, a, c, rs, conf)
 	case filters.Affinity:
 		v.fault("kube.sched_affinity_unsatisfied", incident.Critical, conf, v.subject, fmt.Sprintf("%s, but each %s%s", would, commonest(rs).Why, heldBy(rs)), params("term", commonest(rs).Key, "nodes", count))
 	case filters.Spread:
@@ -146,6 +146,33 @@ func (j *judge) blameFilter(ctx context.Context, v *verdict, a *attempt, c filte
 		r := commonest(rs)
 		v.fault("kube.sched_volume_conflict", incident.Critical, conf, v.subject, fmt.Sprintf("%s, but each %s", would, r.Why), params("requires", "room for one more volume of "+r.Key))
 	}
+}
+
+// elsewhere says why the other nodes are no way out.
+func elsewhere(a *attempt, c filters.Cause) string {
+	count := map[string]int{}
+	for _, x := range a.verdicts {
+		if slices.Contains(c.Nodes, x.Node) || len(x.Refusals) == 0 {
+			continue
+		}
+		why := x.Refusals[0].Why
+		// What no cordon is behind says more of the pod than of the node.
+		for _, r := range x.Refusals {
+			if r.Filter == filters.Volume || r.Filter == filters.Selector || r.Filter == filters.Affinity {
+				why = r.Why
+			}
+		}
+		count[why]++
+	}
+	if len(count) == 0 {
+		return ""
+	}
+	whys := slices.SortedFunc(maps.Keys(count), func(x, y string) int { return cmp.Or(count[y]-count[x], strings.Compare(x, y)) })
+	parts := make([]string, 0, 2)
+	for _, w := range limit(whys, 2) {
+		parts = append(parts, fmt.Sprintf("%d %s", count[w], w))
+	}
+	return "; of the other nodes " + strings.Join(parts, ", ")
 }
 
 // cordonedBy tells who set spec.unschedulable, as far as the object knows.
@@ -209,7 +236,7 @@ func (j *judge) blameSelector(v *verdict, a *attempt, conf float64) {
 
 // blameResource names the scarce resource; one that no node has at all is a
 // different fault from one that is used up.
-func (j *judge) blameResource(v *verdict, a *attempt, c filters.Cause, rs []filters.Refusal, conf float64) {
+func (j *judge) blameResource(ctx context.Context, v *verdict, a *attempt, c filters.Cause, rs []filters.Refusal, conf float64) {
 	best := map[string]filters.Refusal{}
 	count := map[string]int{}
 	for _, r := range rs {
@@ -240,6 +267,13 @@ func (j *judge) blameResource(v *verdict, a *attempt, c filters.Cause, rs []filt
 	if len(names) > 1 {
 		text += "; also short of " + strings.Join(names[1:], ", ")
 	}
+	if filters.IsExtended(name) {
+		if pods, err := j.src.Pods(ctx, ""); err == nil {
+			text += occupants(c.Nodes, pods, corev1.ResourceName(name))
+		}
+		j.idle(v, c.Nodes, name)
+	}
+	text += j.lately(ctx, a.p)
 	v.fault("kube.sched_insufficient_resources", incident.Critical, conf, v.subject, text, params("resource", name, "requested", want, "largest_free", free, "nodes", n))
 	if k := a.sim.Preemptible(c.Nodes); k > 0 {
 		v.line("on %d of these nodes pods of lower priority could make room", k)

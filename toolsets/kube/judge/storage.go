@@ -36,7 +36,11 @@ func (j *judge) storageTool(ctx context.Context, in StorageIn) (tool.Output[Judg
 	if err != nil {
 		return tool.Output[Judged]{}, err
 	}
-	return j.claim(ctx, c).output(), nil
+	v := j.claim(ctx, c)
+	if c.Status.Phase == corev1.ClaimBound {
+		j.users(ctx, v, c)
+	}
+	return v.output(), nil
 }
 
 // claim judges a PersistentVolumeClaim that is not bound or cannot go.
@@ -116,6 +120,7 @@ func (j *judge) unbound(ctx context.Context, v *verdict, c *corev1.PersistentVol
 	case working:
 		v.line("its provisioner is at work")
 	case waiting && p.sc != nil && j.now().Sub(ext.First) > provisioning:
+		j.provisioner(ctx, v, p.sc.Provisioner)
 		v.fault("kube.pvc_no_provisioner", incident.Critical, 0.85, v.subject, fmt.Sprintf("%s waits for the provisioner %s of class %s: %s", v.subject, p.sc.Provisioner, p.class, ext.Message), params("class", p.class, "provisioner", p.sc.Provisioner))
 	case p.sc == nil || p.sc.Provisioner == handmade:
 		j.noVolume(v, c, 0.85)

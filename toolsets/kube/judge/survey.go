@@ -142,7 +142,10 @@ func (j *judge) survey(ctx context.Context, v *verdict, namespace string, looked
 	if hpas, err := j.src.HPAs(ctx, namespace); note(err) {
 		looked["HorizontalPodAutoscaler"] = len(hpas)
 		for _, h := range hpas {
-			j.symptomsOf(v, j.hpa(ctx, h))
+			one := j.hpa(ctx, h)
+			// Being at the maximum is trouble to whoever asks about the autoscaler only.
+			one.findings = slices.DeleteFunc(one.findings, func(f incident.Finding) bool { return f.Code == "kube.hpa_at_max" })
+			j.symptomsOf(v, one)
 		}
 	}
 	if ings, err := j.src.Ingresses(ctx, namespace); note(err) {

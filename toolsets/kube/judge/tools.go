@@ -33,6 +33,7 @@ func Tools(src *source.Source, cluster string, now func() time.Time) ([]tool.Too
 		func() (tool.Tool, error) { return read("kube_node", j.nodeTool) },
 		func() (tool.Tool, error) { return read("kube_autoscaling", j.autoscalingTool) },
 		func() (tool.Tool, error) { return read("kube_disruption", j.disruptionTool) },
+		func() (tool.Tool, error) { return read("kube_drain", j.drainTool) },
 		func() (tool.Tool, error) { return read("kube_admission", j.admissionTool) },
 		func() (tool.Tool, error) { return read("kube_survey", j.surveyTool) },
 	} {
@@ -62,7 +63,7 @@ func Checks() []tool.Check {
 	}
 	return []tool.Check{
 		{Name: "pod", Tool: "kube_pod", Applies: is("", "Pod"), Args: func(r incident.Ref) any { return PodIn{r.Namespace, r.Name} },
-			Follow: []string{graph.Claims, graph.FromTemplate, graph.Mounts, graph.Uses, graph.BlockedBy, graph.RunsOn, graph.LimitedBy}},
+			Follow: []string{graph.Claims, graph.FromTemplate, graph.Mounts, graph.Uses, graph.BlockedBy, graph.Calls, graph.ServedBy, graph.GroupedWith, graph.IsolatedBy, graph.RunsOn, graph.LimitedBy}},
 		{Name: "scheduling of", Tool: "kube_scheduling", Applies: is("", "Pod"), Args: func(r incident.Ref) any { return SchedulingIn{r.Namespace, r.Name} }, Follow: []string{graph.BlockedBy, graph.Mounts}},
 		{Name: "workload", Tool: "kube_workload", Applies: func(r incident.Ref) bool {
 			return r.Group == "apps" && slices.Contains([]string{"Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"}, r.Kind) || r.Group == "batch" && (r.Kind == "Job" || r.Kind == "CronJob")
@@ -72,8 +73,8 @@ func Checks() []tool.Check {
 			return is("", "Service")(r) || is("networking.k8s.io", "Ingress")(r) || is("gateway.networking.k8s.io", "HTTPRoute", "GRPCRoute", "Gateway")(r)
 		}, Args: func(r incident.Ref) any { return NetworkIn{r.Kind, r.Namespace, r.Name} },
 			Follow: []string{graph.RoutesTo, graph.Selects, graph.IsolatedBy, graph.Uses}},
-		{Name: "storage", Tool: "kube_storage", Applies: is("", "PersistentVolumeClaim"), Args: func(r incident.Ref) any { return StorageIn{r.Namespace, r.Name} }, Follow: []string{graph.Class, graph.BoundTo, graph.HeldBy}},
-		{Name: "node", Tool: "kube_node", Applies: is("", "Node"), Args: func(r incident.Ref) any { return NodeIn{r.Name} }},
+		{Name: "storage", Tool: "kube_storage", Applies: is("", "PersistentVolumeClaim"), Args: func(r incident.Ref) any { return StorageIn{r.Namespace, r.Name} }, Follow: []string{graph.Class, graph.ServedBy, graph.BoundTo, graph.HeldBy}},
+		{Name: "node", Tool: "kube_node", Applies: is("", "Node"), Args: func(r incident.Ref) any { return NodeIn{r.Name} }, Follow: []string{graph.ServedBy}},
 		{Name: "autoscaler", Tool: "kube_autoscaling", Applies: is("autoscaling", "HorizontalPodAutoscaler"), Args: func(r incident.Ref) any { return NamedIn{r.Namespace, r.Name} }, Follow: []string{graph.Scales}},
 		{Name: "disruption budget", Tool: "kube_disruption", Applies: is("policy", "PodDisruptionBudget"), Args: func(r incident.Ref) any { return NamedIn{r.Namespace, r.Name} }, Follow: []string{graph.Selects}},
 		{Name: "namespace", Tool: "kube_survey", Applies: is("", "Namespace"), Args: func(r incident.Ref) any { return SurveyIn{r.Name} }, Survey: true, Follow: []string{graph.Contains}},

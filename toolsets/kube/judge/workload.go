@@ -11,6 +11,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -297,6 +298,10 @@ func (j *judge) notReady(ctx context.Context, namespace string, sel *metav1.Labe
 	s, err := metav1.LabelSelectorAsSelector(sel)
 	if err != nil {
 		return nil
+	}
+	if sel == nil && owner != "" {
+		// A Job that was written without the selector its controller gives it.
+		s = labels.Everything()
 	}
 	all, err := j.src.PodsMatching(ctx, namespace, s)
 	if err != nil {
