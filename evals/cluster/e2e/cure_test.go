@@ -307,7 +307,7 @@ func freeAll(ctx context.Context, p *patient, m []string) error {
 
 // admit takes away what keeps the pod from nodes where its claims fit.
 func admit(ctx context.Context, p *patient, m []string) error {
-	if strings.Contains(m[1], "unschedulable on") {
+	if strings.Contains(m[1], "unschedulable") {
 		nodes, err := p.l.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{FieldSelector: "spec.unschedulable=true", LabelSelector: labels.SelectorFromSet(p.pod.Spec.NodeSelector).String()})
 		if err != nil {
 			return err
