@@ -30,7 +30,7 @@ const (
 	// patience is how long one expression may run. cel-go's own accounting of
 	// cost takes a time that grows with the square of nested lists, so the cost
 	// limit alone does not end such an expression soon.
-	patience = 2 * time.Second
+	patience = 5 * time.Second
 	// maxRange is the longest list that lists.range makes.
 	maxRange = 10_000
 	// maxExpr is the longest expression, in characters.

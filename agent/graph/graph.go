@@ -34,6 +34,9 @@ const (
 	IsolatedBy   = "isolated-by"   // Pod -> NetworkPolicy
 	GatedBy      = "gated-by"      // Pod -> what keeps it from the queue
 	Contains     = "contains"      // Namespace -> the abnormal things in it
+	Calls        = "calls"         // Pod -> the Service that its log says it wants
+	ServedBy     = "served-by"     // PersistentVolumeClaim, Pod -> the workload or agent pod that has to act for it
+	GroupedWith  = "grouped-with"  // Pod -> the failed peer of its group that it is a victim of
 	BlockedBy    = "blocked-by"    // Pod -> what the scheduler counts against it (Node, quota)
 )
 

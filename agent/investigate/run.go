@@ -131,11 +131,17 @@ func ask(ctx context.Context, ts tool.Toolset) tool.Status {
 	}
 }
 
-// unreachable gives the error of a run that has nothing to look at: no toolset
-// is ready and at least one is broken.
+// unreachable gives the error of a run that has nothing to look at: none of the
+// toolsets that know objects by name is ready and at least one is broken. Where
+// no toolset knows names, all of them count.
 func (r *run) unreachable() error {
+	resolves := func(s status) bool { _, ok := s.set.(tool.Resolver); return ok }
+	some := slices.ContainsFunc(r.statuses, resolves)
 	var broken *status
 	for i, s := range r.statuses {
+		if some && !resolves(s) {
+			continue
+		}
 		if s.State == tool.Ready {
 			return nil
 		}

@@ -38,8 +38,8 @@ type RunLogOptions struct {
 // becomes a record as it happens, with the event's type. When the journal fails,
 // the log says so once and takes no more; the run itself goes on.
 //
-// The record of a run begins with its first event and ends with run.ended; see
-// LoadRun for a run that was cut off.
+// The record of a run begins with its first event and ends with run.ended, what a
+// straggler says later is not taken; see LoadRun for a run that was cut off.
 type RunLog struct {
 	ctx     context.Context
 	journal Appender
@@ -67,7 +67,7 @@ func (l *RunLog) Emit(e event.Event) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.off {
+	if l.off || l.ended {
 		return
 	}
 	if err := l.take(e); err != nil {

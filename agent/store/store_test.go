@@ -85,7 +85,8 @@ func TestRunIsRebuilt(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	log := store.NewRunLog(t.Context(), s, store.RunLogOptions{Failed: func(err error) { t.Error(err) }})
-	emit("run-1", log, stream("run-1"))
+	e3 := evidence(3)
+	emit("run-1", log, append(stream("run-1"), event.Event{Type: event.ToolFinished, Evidence: &e3}))
 	if log.Subject() != "run.run-1" || !log.Ended() {
 		t.Errorf("the log is of %q, ended %t", log.Subject(), log.Ended())
 	}

@@ -105,6 +105,9 @@ type Check struct {
 	// Follow names the relations of edges leaving the subject that lead to what
 	// it depends on, most telling first.
 	Follow []string
+	// Through lets the walk pass through subjects of which the check finds nothing
+	// abnormal: objects of custom kinds, which often say nothing of themselves.
+	Through bool
 	// Survey marks a check of a whole namespace or cluster: its findings name
 	// other subjects, which the walk then enters.
 	Survey bool

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 )
 
@@ -69,6 +70,25 @@ func (s *session) rank(cands []*candidate) []*candidate {
 		}
 		return cmp.Compare(a.cause.Code, b.cause.Code)
 	})
+	return s.ownFirst(cands)
+}
+
+// ownFirst puts a cause that lies within a subject before faults of what the
+// subject runs on: those may be true, and they are not why.
+func (s *session) ownFirst(cands []*candidate) []*candidate {
+	for i := 1; i < len(cands); i++ {
+		c := cands[i]
+		if c.under != nil || c.finding.Params["within"] == "" || c.cause.Confidence < strong {
+			continue
+		}
+		to := slices.IndexFunc(cands[:i], func(o *candidate) bool {
+			way := s.graph.Path(c.cause.Subject, o.cause.Subject)
+			return way != nil && beneath(way)
+		})
+		if to >= 0 {
+			cands = slices.Insert(slices.Delete(cands, i, i+1), to, c)
+		}
+	}
 	return cands
 }
 
@@ -88,11 +108,12 @@ func (s *session) explainer(c *candidate, all []*candidate) *candidate {
 			continue
 		}
 		there := s.graph.Path(c.cause.Subject, o.cause.Subject)
-		if there == nil {
+		if there == nil || c.finding.Params["within"] != "" && beneath(there) {
 			continue
 		}
 		// Two things that depend on each other explain nothing: keep both.
-		if s.graph.Path(o.cause.Subject, c.cause.Subject) != nil && o.severity.Weight() <= c.severity.Weight() {
+		// That an agent runs on the node which fails for want of it is no such circle.
+		if back := s.graph.Path(o.cause.Subject, c.cause.Subject); back != nil && o.severity.Weight() <= c.severity.Weight() && !(byAgent(c.finding) && len(back) == 1 && beneath(back)) {
 			continue
 		}
 		if best == nil || o.score > best.score {
@@ -100,6 +121,19 @@ func (s *session) explainer(c *candidate, all []*candidate) *candidate {
 		}
 	}
 	return best
+}
+
+// beneath reports whether a way leads to the machine that a thing runs on. A fault
+// whose cause lies within the program, its image or its limits (param "within") is
+// not explained from there: a node in trouble writes no wrong configuration.
+func beneath(way []incident.Edge) bool {
+	return slices.ContainsFunc(way, func(e incident.Edge) bool { return e.Relation == graph.RunsOn })
+}
+
+// byAgent reports whether a fault of a node is the work of an agent on it: a
+// driver's plugin, a network agent.
+func byAgent(f incident.Finding) bool {
+	return f.Params["driver"] != "" || f.Params["agents"] != ""
 }
 
 // notLater reports whether o may have caused c: a cause does not begin after

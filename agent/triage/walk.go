@@ -149,7 +149,7 @@ func (s *session) next(looks []look, depth int) []incident.Ref {
 			}
 			continue
 		}
-		if depth > 0 && !s.sick(l.subject) {
+		if depth > 0 && !l.check.Through && !s.sick(l.subject) {
 			continue
 		}
 		for _, rel := range l.check.Follow {

@@ -96,7 +96,7 @@ func newInvestigate(g *globals) *cobra.Command {
 				return err
 			}
 			defer func() { _ = a.Close() }()
-			return g.answer(ctx, a, incident.Question{Text: text, Namespace: cfg.Kubernetes.Namespace}, ans.output)
+			return g.answer(ctx, a, incident.Question{Text: text, Namespace: cfg.Kubernetes.Namespace}, ans.output, true)
 		},
 	}
 	src.add(cmd)
@@ -122,10 +122,16 @@ func question(args []string, s Streams) (string, error) {
 	return strings.TrimSpace(strings.Join(args, " ")), nil
 }
 
-// answer runs one investigation, shows progress, and prints the result.
-func (g *globals) answer(ctx context.Context, a *app.App, q incident.Question, output string) error {
+// answer runs one investigation, shows progress, and prints the result; keep
+// leaves a journal of it. A journal that cannot be written is one warning.
+func (g *globals) answer(ctx context.Context, a *app.App, q incident.Question, output string, keep bool) error {
 	var sink event.Sink
 	progress := newProgress(g.streams)
+	if keep {
+		a.KeepJournal(func(text string) {
+			progress.Emit(event.Event{Type: event.Notice, Notice: &event.Message{Level: "warning", Text: text}})
+		})
+	}
 	if output == "jsonl" {
 		enc := json.NewEncoder(g.streams.Out)
 		enc.SetEscapeHTML(false)

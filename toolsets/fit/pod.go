@@ -83,6 +83,8 @@ type podJudge struct {
 	out      PodFit
 	gpuAbout string
 	lines    []string
+	// logSeen says that some of the failed run's log was read.
+	logSeen bool
 }
 
 func (j *podJudge) line(format string, args ...any) {
@@ -101,6 +103,7 @@ func (j *podJudge) readLog(ctx context.Context, r *logReader, in PodIn, restarte
 		if f.Reason != "" || j.out.Log == (logFacts{}) {
 			j.out.Log = f
 		}
+		j.logSeen = j.logSeen || strings.TrimSpace(text) != ""
 		if f.Reason != "" {
 			break
 		}
@@ -177,7 +180,8 @@ func (j *podJudge) contextOf(k known) int {
 		return j.out.Log.MaxLen
 	case s.MaxLen > 0:
 		return s.MaxLen
-	case s.AutoLen || k.model.MaxContext == 0:
+	case s.AutoLen || s.File != "" || k.model.MaxContext == 0:
+		// The engine shrinks it, or a file that is not seen may say it.
 		return 1
 	}
 	return k.model.MaxContext
@@ -191,6 +195,10 @@ func (j *podJudge) faults(in estimate.Input, r estimate.Result, memory bool) {
 			return
 		}
 	}
+	if len(r.Blocking()) > 0 {
+		j.context("fit.unlikely", "it cannot start like this ("+r.Blocking()[0]+"); its log names something else", map[string]string{"verdict": string(r.Verdict)})
+		return
+	}
 	if !memory {
 		return
 	}
@@ -202,17 +210,18 @@ func (j *podJudge) faults(in estimate.Input, r estimate.Result, memory bool) {
 		j.tooLong(r, in.GPU)
 	case says && r.Verdict == estimate.Fits:
 		j.context("fit.unlikely", fmt.Sprintf("the log says that memory ran out, the arithmetic leaves at least %s: something else holds the GPU's memory, or is not counted", estimate.Size(r.PerGPU.Cache.High)), map[string]string{"verdict": string(r.Verdict)})
-	case r.Verdict == estimate.Fits || structuralOnly(r):
-	case !says && (l.Reason != "" || l.Other != ""):
-		j.context("fit.unlikely", fmt.Sprintf("by the arithmetic it is %s (%s); its log names something else", r.Verdict, r.Limit), map[string]string{"verdict": string(r.Verdict)})
+	case r.Verdict == estimate.Fits:
+	case !says && j.logSeen:
+		// An engine that lacks memory says so.
+		j.context("fit.unlikely", fmt.Sprintf("by the arithmetic it is %s (%s); its log does not say so", r.Verdict, r.Limit), map[string]string{"verdict": string(r.Verdict)})
+	case !says && j.serving.settings.File != "":
+		j.context("fit.unlikely", fmt.Sprintf("by the arithmetic it is %s (%s), as far as its settings are seen", r.Verdict, r.Limit), map[string]string{"verdict": string(r.Verdict)})
 	case !says && j.life.killed:
 		j.context("fit.unlikely", fmt.Sprintf("by the arithmetic it is %s (%s); it was killed from outside before it could say so", r.Verdict, r.Limit), map[string]string{"verdict": string(r.Verdict)})
 	default:
 		j.memory(r, in.GPU, says)
 	}
 }
-
-func structuralOnly(r estimate.Result) bool { return len(r.Blocking()) > 0 }
 
 // memory names what is missing: room for the weights, or for one sequence.
 func (j *podJudge) memory(r estimate.Result, g estimate.GPU, says bool) {
@@ -277,11 +286,13 @@ func (j *podJudge) problem(p estimate.Problem, in estimate.Input, r estimate.Res
 	l := j.out.Log
 	conf := 0.97
 	if l.Reason != k.reason {
-		if l.Reason != "" || l.Other != "" || !p.Blocking || j.life.killed {
+		// Without its own words the log must at least not name another reason.
+		bare := l.Bare && (p.Code == "tp_indivisible" || p.Code == "quantisation_unaligned")
+		if l.Reason != "" || l.Other != "" || !p.Blocking || j.life.killed || j.logSeen && !bare {
 			return false
 		}
 		conf = 0.7
-		if l.Bare && (p.Code == "tp_indivisible" || p.Code == "quantisation_unaligned") {
+		if bare {
 			conf = 0.93
 		}
 	}

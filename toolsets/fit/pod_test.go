@@ -147,10 +147,21 @@ func TestPods(t *testing.T) {
 			w.noLog = true
 			return w
 		}(), "fit.does_not_fit", incident.Fault, nil, "cannot be read"},
-		{"another error decides", with(scene(h100, h100mib, 1, "meta-llama/Llama-3.3-70B-Instruct"), log401), "fit.unlikely", incident.Context, nil, "names something else"},
-		{"killed for host memory", change(scene(h100, h100mib, 1, "meta-llama/Llama-3.3-70B-Instruct"), func(p *corev1.Pod) {
-			p.Status.ContainerStatuses[0].LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"}
-		}), "fit.unlikely", incident.Context, nil, "killed from outside"},
+		{"another error decides", with(scene(h100, h100mib, 1, "meta-llama/Llama-3.3-70B-Instruct"), log401), "fit.unlikely", incident.Context, nil, "does not say so"},
+		{"a log without a reason", with(scene(h100, h100mib, 1, "meta-llama/Llama-3.3-70B-Instruct"), "INFO starting\nbash: line 1: numactl: command not found\n"), "fit.unlikely", incident.Context, nil, "does not say so"},
+		{"shape, but the log names another reason", with(scene(l4, l4mib, 4, "microsoft/phi-4", "-tp", "4"), log401), "fit.unlikely", incident.Context, nil, "cannot start like this"},
+		{"settings in a file that is not seen", func() world {
+			w := scene(l4, l4mib, 1, "serve-me", "--config", "/etc/vllm.yaml")
+			w.pod.Spec.Containers[0].Args[0] = "Qwen/Qwen3-32B"
+			w.noLog = true
+			return w
+		}(), "fit.unlikely", incident.Context, nil, "as far as its settings are seen"},
+		{"killed for host memory", func() world {
+			w := scene(h100, h100mib, 1, "meta-llama/Llama-3.3-70B-Instruct")
+			w.pod.Status.ContainerStatuses[0].LastTerminationState.Terminated = &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"}
+			w.noLog = true
+			return w
+		}(), "fit.unlikely", incident.Context, nil, "killed from outside"},
 		{"the GPU is not empty", with(scene(l4, l4mib, 1, llama, "--max-model-len", "4096"), "ValueError: Free memory on device (2.1/22.03 GiB) on startup is less than desired GPU memory utilization (0.9, 19.83 GiB).\n"), "fit.unlikely", incident.Context, nil, "not empty"},
 		{"the arithmetic disagrees with the log", with(scene(h100, h100mib, 1, llama, "--max-model-len", "4096"), logOOM), "fit.unlikely", incident.Context, nil, "something else holds"},
 		{"it runs", change(scene(h100, h100mib, 1, "openai/gpt-oss-120b"), func(p *corev1.Pod) {

@@ -45,8 +45,10 @@ func fill(s *file.Store) error {
 		}
 		at = last
 	}
-	if err := s.Outputs(ctx).Put(big()); !errors.Is(err, syscall.EFBIG) {
-		return fmt.Errorf("an output larger than the room: %v", err)
+	if err := s.Outputs(ctx).Put(big()); err == nil {
+		return errors.New("an output larger than the room is taken")
+	} else if !errors.Is(err, syscall.EFBIG) {
+		return fmt.Errorf("an output larger than the room: %w", err)
 	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
 		return err

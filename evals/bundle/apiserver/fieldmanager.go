@@ -76,6 +76,9 @@ func (f *fieldManagers) update(q request, old, next *unstructured.Unstructured, 
 	m, err := f.of(q)
 	var out runtime.Object
 	if err == nil {
+		if old != nil && len(live.GetManagedFields()) == 0 {
+			seed(m, live)
+		}
 		out, err = m.Update(live, bare, manager)
 	}
 	u, ok := out.(*unstructured.Unstructured)
@@ -83,7 +86,26 @@ func (f *fieldManagers) update(q request, old, next *unstructured.Unstructured, 
 		next.SetManagedFields(before)
 		return
 	}
-	next.SetManagedFields(dated(before, u.GetManagedFields(), now))
+	list := slices.DeleteFunc(u.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool { return e.Manager == seedManager })
+	next.SetManagedFields(dated(before, list, now))
+}
+
+// seedManager owns, for the length of one update, what nobody is known to own.
+const seedManager = "before-capture"
+
+// seed gives all of an object to somebody: the library does not follow the
+// writers of an object that nobody owns.
+func seed(m *managedfields.FieldManager, live *unstructured.Unstructured) {
+	all := live.DeepCopy()
+	all.SetManagedFields(nil)
+	all.SetCreationTimestamp(metav1.Time{})
+	out, err := m.Update(blankOf(live.GroupVersionKind()), all, seedManager)
+	if err != nil {
+		return // the update that follows says the same
+	}
+	if u, ok := out.(*unstructured.Unstructured); ok {
+		live.SetManagedFields(u.GetManagedFields())
+	}
 }
 
 // apply merges what a manager wants into live.
@@ -113,7 +135,13 @@ func (f *fieldManagers) apply(q request, live, intent *unstructured.Unstructured
 // tracked gives the entries that name fields. A capture keeps only who wrote,
 // and when.
 func tracked(list []metav1.ManagedFieldsEntry) []metav1.ManagedFieldsEntry {
-	return slices.DeleteFunc(slices.Clone(list), func(e metav1.ManagedFieldsEntry) bool { return e.FieldsV1 == nil })
+	var out []metav1.ManagedFieldsEntry
+	for _, e := range list {
+		if e.FieldsV1 != nil {
+			out = append(out, e)
+		}
+	}
+	return out // nil when there is none: an empty list would reset them
 }
 
 // dated gives new entries the time of the bundle's clock, and keeps those of

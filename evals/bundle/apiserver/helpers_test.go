@@ -7,9 +7,11 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 )
@@ -75,6 +77,8 @@ func untyped(t testing.TB, s *Server) dynamic.Interface {
 func widgets() schema.GroupVersionResource {
 	return schema.GroupVersionResource{Group: "example.com", Version: "v1", Resource: "widgets"}
 }
+
+func plainCodecs() runtime.NegotiatedSerializer { return scheme.Codecs.WithoutConversion() }
 
 // has fails unless a text holds each of the parts.
 func has(t testing.TB, text string, parts ...string) {

@@ -210,7 +210,8 @@ func (s *Server) dispatch(w http.ResponseWriter, r *http.Request, q request) {
 		s.serveSubresource(w, r, q, verb)
 		return
 	}
-	if !q.resource.offers(verb) || verb == "create" && q.resource.Namespaced && q.namespace == "" {
+	wantsName := verb == "update" || verb == "patch"
+	if !q.resource.offers(verb) || wantsName && q.name == "" || verb == "create" && (q.name != "" || q.resource.Namespaced && q.namespace == "") {
 		fail(w, apierrors.NewMethodNotSupported(q.gvr.GroupResource(), verb))
 		return
 	}

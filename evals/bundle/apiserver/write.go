@@ -131,9 +131,6 @@ func (s *Server) change(r *http.Request, q request, verb string, body []byte) (w
 }
 
 func (s *Server) create(r *http.Request, q request, body []byte, o options) (written, error) {
-	if q.name != "" {
-		return written{}, apierrors.NewMethodNotSupported(q.gvr.GroupResource(), "create")
-	}
 	u, warnings, err := decode(r, q, body)
 	if err != nil {
 		return written{}, err

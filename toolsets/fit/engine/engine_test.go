@@ -138,6 +138,8 @@ func TestCommand(t *testing.T) {
 		{"plain", []string{"vllm", "serve", "$(MODEL)", "--tensor-parallel-size", "$(TP)"}, true, "org/m", 2},
 		{"shell", []string{"/bin/sh", "-c", "export A=b && exec vllm serve ${MODEL} \\\n  --tensor-parallel-size ${TP}\n"}, true, "org/m", 2},
 		{"path of the program", []string{"/usr/local/bin/vllm", "serve", "org/m"}, true, "org/m", 0},
+		{"Dynamo", []string{"python3", "-m", "dynamo.vllm", "--model", "org/m", "--tensor-parallel-size", "2"}, true, "org/m", 2},
+		{"KAITO", []string{"/bin/sh", "-c", "python3 /workspace/vllm/inference_api.py --model=org/m --tensor-parallel-size=2 --kaito-config-file=/mnt/config/inference_config.yaml"}, true, "org/m", 2},
 		{"another program", []string{"nginx", "-g", "daemon off;"}, false, "", 0},
 		{"vllm that does not serve", []string{"vllm", "bench"}, false, "", 0},
 		{"nothing", nil, false, "", 0},

@@ -50,7 +50,7 @@ type value struct {
 	auto bool
 }
 
-// common are the flags that engines write alike.
+// vllmFlags are the flags of vLLM that bear on memory.
 func vllmFlags() map[string]flag {
 	return map[string]flag{
 		"model":                           {isText, func(s *Settings, v value) { s.Model = v.text }},
@@ -227,6 +227,11 @@ func Find(words []string) (Kind, []string, bool) {
 			k, at = VLLM, i+2
 		case strings.HasPrefix(w, "vllm.entrypoints.") && strings.Contains(w, "api_server"):
 			k = VLLM
+		case w == "dynamo.vllm" || strings.HasSuffix(w, "vllm/inference_api.py"):
+			// Dynamo's and KAITO's wrappers take vLLM's own flags.
+			k = VLLM
+		case w == "dynamo.sglang":
+			k = SGLang
 		case w == "sglang.launch_server" || base == "sglang" && i+1 < len(words) && words[i+1] == "serve":
 			k = SGLang
 			if base == "sglang" {

@@ -327,6 +327,7 @@ func (j *judge) ingress(ctx context.Context, i *networkingv1.Ingress) *verdict {
 			v.edge(v.subject, graph.Uses, to)
 			v.fault("kube.ingress_tls_secret_missing", incident.Warning, 0.8, to, fmt.Sprintf("%s, which holds the certificate of %s, does not exist", to, v.subject), params("ingress", i.Name))
 		}
+		j.certificate(ctx, v, i.Namespace, t.SecretName)
 	}
 	return v
 }

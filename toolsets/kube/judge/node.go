@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,7 +26,28 @@ func (j *judge) nodeTool(ctx context.Context, in NodeIn) (tool.Output[Judged], e
 	if err != nil {
 		return tool.Output[Judged]{}, err
 	}
-	return j.judgeNode(n).output(), nil
+	v := j.judgeNode(n)
+	j.lease(ctx, v, n)
+	return v.output(), nil
+}
+
+// silent is how old a node's lease may be. The kubelet renews it every 10 seconds,
+// and after 40 the control plane calls the node unreachable.
+const silent = 5 * time.Minute
+
+// lease finds the node that is called ready and whose kubelet has long stopped
+// reporting: nobody judges nodes any more.
+func (j *judge) lease(ctx context.Context, v *verdict, n *corev1.Node) {
+	l, err := j.src.Lease(ctx, corev1.NamespaceNodeLease, n.Name)
+	if err != nil || l.Spec.RenewTime == nil || nodeReady(n) != corev1.ConditionTrue {
+		return
+	}
+	if since := l.Spec.RenewTime.Time; j.now().Sub(since) > silent {
+		v.state = "silent"
+		text := fmt.Sprintf("the kubelet of node %s renewed its lease last %s ago, and the node is still called ready: the node controller does not run", n.Name, j.ago(since))
+		v.line("%s", text)
+		v.fault("kube.node_unreachable", incident.Critical, 0.75, v.subject, text, params("since", j.ago(since)))
+	}
 }
 
 // judgeNode judges the conditions of a node by what they mean and say.

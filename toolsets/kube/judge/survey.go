@@ -247,8 +247,12 @@ func (j *judge) surveyPods(v *verdict, pods []*corev1.Pod) {
 		if g.count > 1 {
 			more = fmt.Sprintf(" and %d like it", g.count-1)
 		}
+		figures := params("reason", podState(g.pod))
+		if ts := g.pod.DeletionTimestamp; ts != nil {
+			figures["since"] = j.ago(ts.Time)
+		}
 		v.find(incident.Finding{Code: code, Role: incident.Symptom, Severity: incident.Warning, Subject: j.pod(g.pod),
-			Message: fmt.Sprintf("Pod %s/%s%s: %s", g.pod.Namespace, g.pod.Name, more, podState(g.pod)), Params: params("reason", podState(g.pod))})
+			Message: fmt.Sprintf("Pod %s/%s%s: %s", g.pod.Namespace, g.pod.Name, more, podState(g.pod)), Params: figures})
 	}
 }
 
