@@ -307,7 +307,11 @@ func freeAll(ctx context.Context, p *patient, m []string) error {
 
 // admit takes away what keeps the pod from nodes where its claims fit.
 func admit(ctx context.Context, p *patient, m []string) error {
-	if strings.Contains(m[1], "unschedulable on") {
+	if strings.Contains(m[1], "node selector or affinity ") {
+		p.anew = true
+		delete(p.pod.Spec.NodeSelector, "zone")
+	}
+	if strings.Contains(m[1], "unschedulable") {
 		nodes, err := p.l.client.CoreV1().Nodes().List(ctx, metav1.ListOptions{FieldSelector: "spec.unschedulable=true", LabelSelector: labels.SelectorFromSet(p.pod.Spec.NodeSelector).String()})
 		if err != nil {
 			return err
@@ -318,10 +322,6 @@ func admit(ctx context.Context, p *patient, m []string) error {
 				return err
 			}
 		}
-	}
-	if strings.Contains(m[1], "node selector or affinity ") {
-		p.anew = true
-		delete(p.pod.Spec.NodeSelector, "zone")
 	}
 	if strings.Contains(m[1], "node taint ") {
 		p.anew = true
