@@ -132,14 +132,14 @@ func ask(ctx context.Context, ts tool.Toolset) tool.Status {
 }
 
 // unreachable gives the error of a run that has nothing to look at: no toolset
-// is ready and at least one is broken.
+// is ready and at least one is broken, or may not be read at all.
 func (r *run) unreachable() error {
 	var broken *status
 	for i, s := range r.statuses {
 		if s.State == tool.Ready {
 			return nil
 		}
-		if s.State == tool.Broken && broken == nil {
+		if s.State == tool.Broken && (broken == nil || broken.State != tool.Broken) || s.State == tool.Denied && broken == nil {
 			broken = &r.statuses[i]
 		}
 	}
@@ -283,7 +283,10 @@ func (r *run) gaps(have []incident.Gap) []incident.Gap {
 		}
 		if l, ok := s.set.(Limiter); ok && s.State == tool.Ready {
 			for _, g := range l.Limits() {
-				add(g)
+				// What triage was told of the same refusal stands.
+				if !slices.ContainsFunc(out, func(o incident.Gap) bool { return strings.Contains(o.Why, r.cfg.Redactor.String(g.Why)) }) {
+					add(g)
+				}
 			}
 		}
 	}

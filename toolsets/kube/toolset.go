@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube/judge"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
@@ -121,6 +122,11 @@ func (t *Toolset) Checks() []tool.Check { return t.checks }
 
 // Codes implements tool.Cataloguer.
 func (t *Toolset) Codes() []tool.Code { return Codes() }
+
+// Limits lists the reads that the API server has refused so far, with the missing
+// right: what was to be looked at and was not, also where a judgement goes on
+// without it.
+func (t *Toolset) Limits() []incident.Gap { return t.src.Limits() }
 
 // Source gives the reads of this toolset, with their cache.
 func (t *Toolset) Source() *source.Source { return t.src }
