@@ -203,7 +203,8 @@ func isFile(p string) bool {
 }
 
 // signalled CODE SIGNAL WORDS PROGRAM ARGS... starts a program, sends it a signal
-// once it has said WORDS on either stream, and wants this exit code.
+// once it has said WORDS on either stream, or once a file is there that matches
+// "file:PATTERN", and wants this exit code.
 func signalled(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 4 {
 		ts.Fatalf("usage: signalled CODE SIGNAL WORDS PROGRAM ARGS...")
@@ -222,6 +223,9 @@ func signalled(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- c.Wait() }()
+	if pattern, ok := strings.CutPrefix(args[2], "file:"); ok {
+		go w.await(ctx, filepath.Join(ts.MkAbs("."), pattern))
+	}
 	select {
 	case <-w.seen:
 	case err := <-done:
@@ -327,6 +331,17 @@ func (w *watched) Write(p []byte) (int, error) {
 		w.once.Do(func() { close(w.seen) })
 	}
 	return len(p), nil
+}
+
+// await tells once a file is there.
+func (w *watched) await(ctx context.Context, pattern string) {
+	for ctx.Err() == nil {
+		if found, err := filepath.Glob(pattern); err == nil && len(found) > 0 {
+			w.once.Do(func() { close(w.seen) })
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 func (w *watched) text() string {
