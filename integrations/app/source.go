@@ -99,9 +99,9 @@ func first(s ...string) string {
 
 // bundleSource opens a recorded cluster from a directory or archive.
 func bundleSource(ctx context.Context, name string) (*source, error) {
-	b, closer, err := bundle.OpenPath(name, bundle.DefaultLimits())
+	b, closer, err := openBundle(name)
 	if err != nil {
-		return nil, &tool.Error{Kind: tool.Unreachable, User: err.Error(), Err: err}
+		return nil, err
 	}
 	return recorded(ctx, b, closer)
 }

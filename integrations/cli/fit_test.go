@@ -15,7 +15,7 @@ import (
 const llamaConfig = `{"model_type":"llama","hidden_size":4096,"num_hidden_layers":32,"num_attention_heads":32,"num_key_value_heads":8,"intermediate_size":14336,"vocab_size":128256,"max_position_embeddings":131072,"torch_dtype":"bfloat16"}`
 
 // file writes a file of a test and gives its path.
-func file(t *testing.T, name, text string) string {
+func fitFile(t *testing.T, name, text string) string {
 	t.Helper()
 	p := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(p, []byte(text), 0o644); err != nil {
@@ -26,11 +26,11 @@ func file(t *testing.T, name, text string) string {
 
 func TestFit(t *testing.T) {
 	t.Parallel()
-	config := file(t, "config.json", llamaConfig)
+	config := fitFile(t, "config.json", llamaConfig)
 	if err := os.WriteFile(filepath.Join(filepath.Dir(config), "model.safetensors.index.json"), []byte(`{"metadata":{"total_size":34359738368}}`), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	prices := file(t, "prices.yaml", "- provider: lab\n  source: contract 7\n  date: 2026-11-01\n  skus: [{sku: box, gpu: H100, count: 1, usd: 0.10}]\n")
+	prices := fitFile(t, "prices.yaml", "- provider: lab\n  source: contract 7\n  date: 2026-11-01\n  skus: [{sku: box, gpu: H100, count: 1, usd: 0.10}]\n")
 	bundle := "../../evals/cases/fit-fewer-gpus-than-split/bundle"
 	tests := []struct {
 		name string
@@ -143,11 +143,11 @@ func TestFitBadInput(t *testing.T) {
 		{"unknown engine", []string{"qwen3-32b", "--engine", "ollama"}, 2, "ollama"},
 		{"missing file", []string{"x", "--config", filepath.Join(t.TempDir(), "none.json")}, 2, "none.json"},
 		{"a directory", []string{"x", "--config", t.TempDir()}, 2, "is a directory"},
-		{"absurd configuration", []string{"x", "--config", file(t, "config.json", `{"text_config":{"hidden_size":-4}}`)}, 2, "text_config.hidden_size is -4"},
-		{"a string for a number", []string{"x", "--config", file(t, "config.json", strings.Replace(llamaConfig, "4096", `"4096"`, 1))}, 2, `hidden_size is "4096"`},
-		{"not JSON", []string{"x", "--config", file(t, "config.json", "<html>")}, 2, "not valid JSON"},
-		{"a huge file", []string{"x", "--config", file(t, "config.json", strings.Repeat(" ", 5<<20))}, 2, "more than"},
-		{"broken prices", []string{"qwen3-32b", "--prices", file(t, "p.yaml", "- {provider: a, skus: [{sku: x, gpu: H100, count: 1, usd: -1}]}")}, 2, "usd -1"},
+		{"absurd configuration", []string{"x", "--config", fitFile(t, "config.json", `{"text_config":{"hidden_size":-4}}`)}, 2, "text_config.hidden_size is -4"},
+		{"a string for a number", []string{"x", "--config", fitFile(t, "config.json", strings.Replace(llamaConfig, "4096", `"4096"`, 1))}, 2, `hidden_size is "4096"`},
+		{"not JSON", []string{"x", "--config", fitFile(t, "config.json", "<html>")}, 2, "not valid JSON"},
+		{"a huge file", []string{"x", "--config", fitFile(t, "config.json", strings.Repeat(" ", 5<<20))}, 2, "more than"},
+		{"broken prices", []string{"qwen3-32b", "--prices", fitFile(t, "p.yaml", "- {provider: a, skus: [{sku: x, gpu: H100, count: 1, usd: -1}]}")}, 2, "usd -1"},
 		{"both sources", []string{"x", "--config", "f", "--fetch"}, 2, "exclude each other"},
 		{"no such hub", []string{"org/m", "--fetch"}, 2, "HF_ENDPOINT"},
 		{"a cluster that is not there", []string{"qwen3-32b", "--kubeconfig", filepath.Join(t.TempDir(), "none")}, 7, "cannot be read"},

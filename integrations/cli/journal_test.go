@@ -25,7 +25,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/integrations/cli"
 )
 
-const demoQuestion = "why is pod train/llama-ft-0 pending"
+const keptQuestion = "why is pod train/llama-ft-0 pending"
 
 // journals gives the ids of the runs that are kept in a directory, and the store.
 func journals(t *testing.T, dir string) (*file.Store, []string) {
@@ -50,7 +50,7 @@ func journals(t *testing.T, dir string) (*file.Store, []string) {
 func TestJournal(t *testing.T) {
 	t.Parallel()
 	home := t.TempDir()
-	code, out, errs := run(t, map[string]string{"HOME": home}, "investigate", demoQuestion, "--bundle", demoBundle, "-o", "jsonl")
+	code, out, errs := run(t, map[string]string{"HOME": home}, "investigate", keptQuestion, "--bundle", demoBundle, "-o", "jsonl")
 	if code != 0 || strings.Contains(errs, "warning") {
 		t.Fatalf("exit %d: %s", code, errs)
 	}
@@ -122,9 +122,9 @@ func TestNothingKept(t *testing.T) {
 		{"tools", nil, []string{"tools", "call", "kube_pod", "--args", `{"namespace":"train","name":"llama-ft-0"}`, "--bundle", demoBundle}},
 		{"doctor", nil, []string{"doctor", "--bundle", demoBundle}},
 		{"version", nil, []string{"version"}},
-		{"GUMSHOE_STATE=off", map[string]string{"GUMSHOE_STATE": "off"}, []string{"investigate", demoQuestion, "--bundle", demoBundle}},
-		{"store: off", nil, []string{"--config", off, "investigate", demoQuestion, "--bundle", demoBundle}},
-		{"a bundle that is not there", nil, []string{"investigate", demoQuestion, "--bundle", "/nowhere"}},
+		{"GUMSHOE_STATE=off", map[string]string{"GUMSHOE_STATE": "off"}, []string{"investigate", keptQuestion, "--bundle", demoBundle}},
+		{"store: off", nil, []string{"--config", off, "investigate", keptQuestion, "--bundle", demoBundle}},
+		{"a bundle that is not there", nil, []string{"investigate", keptQuestion, "--bundle", "/nowhere"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -145,7 +145,7 @@ func TestNothingKept(t *testing.T) {
 func TestJournalThatCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	ask := func(env map[string]string, form string) (int, string, string) {
-		return run(t, env, "investigate", demoQuestion, "--bundle", demoBundle, "-o", form)
+		return run(t, env, "investigate", keptQuestion, "--bundle", demoBundle, "-o", form)
 	}
 	_, want, quiet := ask(nil, "text")
 	if strings.Contains(quiet, "warning") {
@@ -189,7 +189,7 @@ func TestJournalKeeps(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask := func() {
-		if code, _, errs := run(t, nil, "--config", config, "investigate", demoQuestion, "--bundle", demoBundle); code != 0 || strings.Contains(errs, "warning") {
+		if code, _, errs := run(t, nil, "--config", config, "investigate", keptQuestion, "--bundle", demoBundle); code != 0 || strings.Contains(errs, "warning") {
 			t.Errorf("exit %d: %s", code, errs)
 		}
 	}
@@ -234,7 +234,7 @@ func TestJournalOfInterruptedRuns(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var out, errs bytes.Buffer
-	code := cli.Run(ctx, []string{"investigate", demoQuestion, "--bundle", demoBundle}, cli.Streams{
+	code := cli.Run(ctx, []string{"investigate", keptQuestion, "--bundle", demoBundle}, cli.Streams{
 		In: strings.NewReader(""), Out: &out, Err: &watcher{Writer: &errs, first: stop},
 		Getenv: func(k string) string { return map[string]string{"GUMSHOE_STATE": dir}[k] },
 	})
@@ -255,7 +255,7 @@ func TestJournalOfInterruptedRuns(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "live", "run.killed.lock"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if code, _, errs := run(t, map[string]string{"GUMSHOE_STATE": dir}, "investigate", demoQuestion, "--bundle", demoBundle); code != 0 || strings.Contains(errs, "warning") {
+	if code, _, errs := run(t, map[string]string{"GUMSHOE_STATE": dir}, "investigate", keptQuestion, "--bundle", demoBundle); code != 0 || strings.Contains(errs, "warning") {
 		t.Fatalf("exit %d: %s", code, errs)
 	}
 	r, err := store.LoadRun(t.Context(), s, "killed")
@@ -288,7 +288,7 @@ func TestDoctorShowsTheJournal(t *testing.T) {
 	if _, err := os.Stat(filepath.Dir(dir)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("doctor made the directory: %v", err)
 	}
-	run(t, env, "investigate", demoQuestion, "--bundle", demoBundle)
+	run(t, env, "investigate", keptQuestion, "--bundle", demoBundle)
 	if line := look(env); !strings.HasPrefix(line, "ok") || !strings.Contains(line, "holds 1 of") {
 		t.Errorf("after a run: %s", line)
 	}
