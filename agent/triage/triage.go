@@ -76,13 +76,23 @@ type session struct {
 
 	graph    *graph.Graph
 	findings []incident.Finding
-	evidence map[string]incident.Evidence
-	checked  []incident.CheckedItem
-	gaps     []incident.Gap
-	roots    []incident.Ref
+	// at finds a finding by code and subject.
+	at      map[found]int
+	checked []incident.CheckedItem
+	gaps    []incident.Gap
+	roots   []incident.Ref
 	// surveyed are the roots that stand for many things: a namespace, the cluster.
 	surveyed map[incident.Ref]bool
-	visited  map[incident.Ref]int
+	visited  map[incident.Ref]bool
+	// unseen are the roots of which a check failed: they are not known to be healthy.
+	unseen map[incident.Ref]bool
+	// reached remembers what each thing depends on once the graph is complete.
+	reached map[incident.Ref]map[incident.Ref]int
+}
+
+type found struct {
+	code    string
+	subject incident.Ref
 }
 
 // Assess answers a question from what code alone can see. The error is non-nil
@@ -90,8 +100,8 @@ type session struct {
 // everything else is an assessment, if need be an inconclusive one.
 func (t *Triage) Assess(ctx context.Context, q incident.Question, caller tool.Caller) (incident.Assessment, error) {
 	s := &session{
-		Triage: t, caller: caller, graph: graph.New(), evidence: map[string]incident.Evidence{},
-		surveyed: map[incident.Ref]bool{}, visited: map[incident.Ref]int{},
+		Triage: t, caller: caller, graph: graph.New(), at: map[found]int{},
+		surveyed: map[incident.Ref]bool{}, visited: map[incident.Ref]bool{}, unseen: map[incident.Ref]bool{},
 	}
 	for _, ts := range t.toolsets {
 		if ts.Status(ctx).State != tool.Ready {
