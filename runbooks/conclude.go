@@ -326,14 +326,14 @@ func (e *Engine) rivals(ctx context.Context, r *Runbook, f Facts, all []Verdict)
 			}
 			c := all[j].Cause
 			why, reads, ok := e.text(ctx, r, c.Unless, f.vars(r, all[i].Finding))
-			if !ok || f.failed(reads) != "" || c.Unless != "" && why == "" {
-				continue
+			if !ok || why == "" || f.failed(reads) != "" {
+				continue // the evidence does not say so
 			}
 			steps = append(steps, reads...)
 			slices.Sort(steps)
 			steps = slices.Compact(steps)
-			if why == "" && len(steps) == 0 {
-				continue // nothing was looked at that speaks against it
+			if len(steps) == 0 && !strings.Contains(c.Unless, "{{") {
+				continue // a sentence that rests on nothing
 			}
 			all[i].Rivals = append(all[i].Rivals, Rival{Code: all[j].Code, What: first(c.Title, c.ID), Why: why, Steps: steps})
 		}

@@ -160,8 +160,10 @@ func TestRivals(t *testing.T) {
 	}{
 		{name: "no finding, and the evidence says why", rival: []string{"  - {id: r, title: taints, finding: dra.tainted, unless: '0 of {{ explain.data.total }} are tainted'}"},
 			want: []Rival{{Code: "dra.tainted", What: "taints", Why: "0 of 48 are tainted", Steps: []string{"explain"}}}},
-		{name: "the condition does not hold", rival: []string{"  - {id: r, code: my.r, say: s, when: explain.data.total > 100}"},
-			want: []Rival{{Code: "my.r", What: "r", Steps: []string{"explain"}}}},
+		{name: "the condition does not hold", rival: []string{"  - {id: r, code: my.r, say: s, when: explain.data.total > 100, unless: too few}"},
+			want: []Rival{{Code: "my.r", What: "r", Why: "too few", Steps: []string{"explain"}}}},
+		{name: "the condition does not hold, and nothing says why", rival: []string{"  - {id: r, code: my.r, say: s, when: explain.data.total > 100}"}},
+		{name: "a sentence that rests on nothing", rival: []string{"  - {id: r, finding: dra.tainted, unless: surely not}"}},
 		{name: "the condition, and a sentence of the finding", rival: []string{"  - {id: r, code: my.r, say: s, when: explain.data.total > 100, unless: '{{ finding.params.count }} are there'}"},
 			want: []Rival{{Code: "my.r", What: "r", Why: "8 are there", Steps: []string{"explain"}}}},
 		{name: "nobody looked", rival: []string{"  - {id: r, finding: dra.tainted}"}},

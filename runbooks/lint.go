@@ -201,8 +201,8 @@ func (l *linter) cause(at string, c Cause, sc scope) {
 			l.add(field, "there is no cause %q in this runbook", r)
 		case r == c.ID:
 			l.add(field, "a cause is no rival of itself")
-		case l.r.Causes[j].Unless == "" && l.r.Causes[j].When == "":
-			l.add(field, "%q has no unless and no when, so nothing can rule it out", r)
+		case l.r.Causes[j].Unless == "":
+			l.add(field, "%q has no unless, the sentence that says why it is ruled out", r)
 		}
 	}
 	for i, f := range c.Fix {

@@ -111,7 +111,7 @@ func TestLintProblems(t *testing.T) {
 		{"a hole without a beginning", cause("    say: 'a explain.data.name }}'"), "causes[0].say: a {{ without its }}"},
 		{"a rival that does not exist", cause("    rivals: [d]"), `x.md:10: causes[0].rivals[0]: there is no cause "d" in this runbook`},
 		{"its own rival", cause("    rivals: [c]"), "causes[0].rivals[0]: a cause is no rival of itself"},
-		{"a rival that nothing can rule out", append(cause("    rivals: [d]"), "  - {id: d, finding: dra.y}"), `causes[0].rivals[0]: "d" has no unless and no when`},
+		{"a rival that nothing can rule out", append(cause("    rivals: [d]"), "  - {id: d, finding: dra.y}"), `causes[0].rivals[0]: "d" has no unless`},
 		{"an action that does not exist", cause("    fix: [{action: delete_cluster}]"), `x.md:10: causes[0].fix[0].action: there is no action "delete_cluster"`},
 		{"a parameter that does not exist", cause("    fix: [{action: cordon, with: {node: a, nodes: b}}]"), `causes[0].fix[0].with.nodes: cordon takes no parameter "nodes"`},
 		{"a parameter that is needed", cause("    fix: [{action: cordon, with: {why: a}}]"), `causes[0].fix[0].with: cordon needs the parameter "node"`},
@@ -142,7 +142,7 @@ func TestLintClean(t *testing.T) {
 		"    detail: ['{{ again.text }}', '{{ again.findings.size() }}']", "    rivals: [d, e]",
 		"    fix: [{action: cordon, when: explain.data.ok, with: {node: '{{ finding.subject.name }}'}, why: 'x {{ explain.data.share }}'}]",
 		"  - {id: d, finding: dra.y, unless: '{{ finding.params.count }} of {{ explain.data.total }}'}",
-		"  - {id: e, code: my.e, say: s, when: 'explain.data.total > 5'}")
+		"  - {id: e, code: my.e, say: s, when: 'explain.data.total > 5', unless: only a few}")
 	if len(got) > 0 {
 		t.Errorf("%q", got)
 	}
