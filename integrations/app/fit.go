@@ -20,7 +20,11 @@ import (
 // newFit wires the fit toolset to what the other toolsets read.
 func newFit(src *source, k *kube.Toolset, d *dra.Toolset) (*fit.Toolset, error) {
 	eyes := fitEyes{src: k.Source(), dra: d}
-	return fit.New(fit.Config{Inventory: eyes, Objects: eyes, Logs: eyes, Cluster: src.cluster})
+	reach := func(ctx context.Context) error {
+		_, err := k.Source().ServerVersion(ctx)
+		return err
+	}
+	return fit.New(fit.Config{Inventory: eyes, Objects: eyes, Logs: eyes, Reach: reach, Cluster: src.cluster})
 }
 
 // fitEyes is what fit sees of a cluster, in its own words.

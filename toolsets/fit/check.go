@@ -27,6 +27,9 @@ type ModelSum struct {
 	Heads      int    `json:"heads"`
 	KVHeads    int    `json:"kv_heads"`
 	HeadDim    int    `json:"head_dim"`
+	// Latent is what a token's keys and values take together, in numbers, where
+	// attention is latent; KVHeads and HeadDim say nothing of the cache then.
+	Latent     int    `json:"latent,omitempty"`
 	Experts    int    `json:"experts,omitempty"`
 	MaxContext int    `json:"max_context,omitempty"`
 	DType      string `json:"dtype"`
@@ -180,6 +183,9 @@ func (q question) summary() ModelSum {
 	if m.MoE != nil {
 		s.Experts = m.MoE.Experts
 	}
+	if m.MLA != nil {
+		s.Latent = m.MLA.KVRank + m.MLA.RopeDim
+	}
 	return s
 }
 
@@ -230,7 +236,12 @@ func (m ModelSum) text() string {
 	if m.Experts > 0 {
 		s += fmt.Sprintf(" (%.2f active, %d experts)", float64(m.Active)/1e9, m.Experts)
 	}
-	s += fmt.Sprintf(", %d layers, %d heads, %d KV heads of %d", m.Layers, m.Heads, m.KVHeads, m.HeadDim)
+	s += fmt.Sprintf(", %d layers, %d heads", m.Layers, m.Heads)
+	if m.Latent > 0 {
+		s += fmt.Sprintf(", latent keys and values of %d", m.Latent)
+	} else {
+		s += fmt.Sprintf(", %d KV heads of %d", m.KVHeads, m.HeadDim)
+	}
 	if m.Quant != "" {
 		s += ", " + m.Quant
 	} else {

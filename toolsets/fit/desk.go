@@ -194,15 +194,13 @@ func (d *Desk) gpu(name string, mib int) (g estimate.GPU, about string, ok bool,
 	if name == "" && mib == 0 {
 		return g, "", false, nil
 	}
-	m, err := d.gpus.Find(name)
+	m, unknown := d.gpus.Find(name)
 	switch {
-	case err != nil && mib == 0:
-		e := &tool.Error{Kind: tool.Invalid, User: err.Error(), Fix: "name one of " + strings.Join(d.names(), ", ") + ", or give its memory (--gpu-memory-mib)", Err: err}
-		return g, "", false, e
-	case err != nil:
-		return estimate.GPU{Name: cmp.Or(name, "GPU"), Bytes: int64(mib) << 20}, "as given", true, nil
 	case mib > 0:
-		return estimate.GPU{Name: m.Name, Bytes: int64(mib) << 20, Capability: m.Capability}, "as given", true, nil
+		// The memory is what matters; an unknown type only lacks its generation.
+		return estimate.GPU{Name: cmp.Or(m.Name, name, "GPU"), Bytes: int64(mib) << 20, Capability: m.Capability}, "as given", true, nil
+	case unknown != nil:
+		return g, "", false, &tool.Error{Kind: tool.Invalid, User: unknown.Error(), Fix: "name one of " + strings.Join(d.names(), ", ") + ", or give its memory (--gpu-memory-mib)", Err: unknown}
 	case m.MIG != "":
 		return g, "", false, &tool.Error{Kind: tool.Invalid, User: fmt.Sprintf("%s is a MIG slice of %s, whose memory is not in the table", name, m.Name), Fix: "give its memory (--gpu-memory-mib), as the node label nvidia.com/gpu.memory says it"}
 	}

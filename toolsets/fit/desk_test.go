@@ -42,6 +42,7 @@ func TestCheck(t *testing.T) {
 		{"measured weights", fit.CheckIn{Asked: fit.Asked{Model: "llama-3.1-8b", WeightsGiB: 70}, GPU: "H100", Count: 1}, estimate.No, 1, []string{"70.00 GiB in all, as given"}},
 		{"shape before memory", fit.CheckIn{Asked: fit.Asked{Model: "phi-4"}, GPU: "H200", Count: 4}, estimate.No, 4, []string{"10 key-value heads", "--tensor-parallel-size 2"}},
 		{"8-bit weights made while loading", fit.CheckIn{Asked: fit.Asked{Model: "qwen3-32b", EngineArgs: "--quantization fp8 --max-model-len 8192"}, GPU: "L40S", Count: 1}, estimate.Tight, 1, []string{"computed: 32.76 billion parameters, fp8"}},
+		{"latent attention", fit.CheckIn{Asked: fit.Asked{Model: "deepseek-r1"}, GPU: "H200", Count: 8}, estimate.Fits, 8, []string{"latent keys and values of 576", "70272 bytes a token"}},
 		{"SGLang", fit.CheckIn{Asked: fit.Asked{Model: "llama-3.1-8b", Engine: "sglang", EngineArgs: "--context-length 8192"}, GPU: "A10", Count: 1}, estimate.Fits, 1, []string{"SGLang", "memory fraction 0.88"}},
 	}
 	for _, tc := range tests {
@@ -235,6 +236,22 @@ func TestToolset(t *testing.T) {
 		if x.Info().Effect != tool.Read {
 			t.Errorf("%s has effect %s", x.Info().Name, x.Info().Effect)
 		}
+	}
+	dead, err := fit.New(fit.Config{Reach: func(context.Context) error {
+		return &tool.Error{Kind: tool.Unreachable, User: "the API server does not answer", Fix: "check the address"}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := dead.Status(t.Context()); st.State != tool.Broken || st.Reason != "the API server does not answer" || st.Fix == "" {
+		t.Errorf("%+v", st)
+	}
+	refused, err := fit.New(fit.Config{Reach: func(context.Context) error { return tool.Errorf(tool.Forbidden, "may not") }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := refused.Status(t.Context()); st.State != tool.Ready {
+		t.Errorf("a server that refuses is there: %+v", st)
 	}
 	seen := map[string]bool{}
 	for _, c := range ts.Codes() {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -322,9 +323,7 @@ func (j *podJudge) forecast(r estimate.Result, g estimate.GPU, memory bool) {
 // context records what explains nothing by itself.
 func (j *podJudge) context(code, message string, params map[string]string) {
 	p := map[string]string{"model": cmp.Or(j.out.Model, "(not named)"), "gpu": cmp.Or(j.out.GPU, "(not known)")}
-	for k, v := range params {
-		p[k] = v
-	}
+	maps.Copy(p, params)
 	sev := incident.Info
 	if code == "fit.unlikely" {
 		sev = incident.Warning
@@ -338,9 +337,7 @@ func (j *podJudge) fault(code string, confidence float64, message string, g esti
 	if len(j.out.Remedies) > 0 {
 		p["change"] = j.out.Remedies[0].Setting
 	}
-	for k, v := range params {
-		p[k] = v
-	}
+	maps.Copy(p, params)
 	j.out.Findings = append(j.out.Findings, incident.Finding{Code: code, Role: incident.Fault, Severity: incident.Critical, Subject: j.ref, Message: message, Params: p, Confidence: confidence})
 }
 

@@ -8,6 +8,7 @@ package fit
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -44,6 +45,10 @@ type Config struct {
 	Inventory Inventory
 	Objects   Objects
 	Logs      Logs
+	// Reach asks whether the cluster answers at all; nil means that there is none
+	// to ask. An investigation without its cluster has nothing to look at, and this
+	// toolset's arithmetic does not change that.
+	Reach func(context.Context) error
 	// Cluster is the name that every reference carries.
 	Cluster string
 }
@@ -54,6 +59,7 @@ type Toolset struct {
 	inventory Inventory
 	objects   Objects
 	logs      Logs
+	reach     func(context.Context) error
 	cluster   string
 	tools     []tool.Tool
 }
@@ -70,7 +76,7 @@ func New(c Config) (*Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Toolset{desk: desk, inventory: c.Inventory, objects: c.Objects, logs: c.Logs, cluster: c.Cluster}
+	t := &Toolset{desk: desk, inventory: c.Inventory, objects: c.Objects, logs: c.Logs, reach: c.Reach, cluster: c.Cluster}
 	for _, mk := range []func() (tool.Tool, error){t.checkTool, t.placementTool, t.podTool} {
 		one, err := mk()
 		if err != nil {
@@ -99,9 +105,21 @@ func (t *Toolset) Tools() []tool.Tool { return t.tools }
 // Codes implements tool.Cataloguer.
 func (t *Toolset) Codes() []tool.Code { return Codes() }
 
-// Status implements tool.Toolset: the arithmetic needs nothing, so it is always
-// ready.
-func (t *Toolset) Status(context.Context) tool.Status { return tool.Status{State: tool.Ready} }
+// Status implements tool.Toolset: ready, or broken where the cluster does not answer.
+func (t *Toolset) Status(ctx context.Context) tool.Status {
+	if t.reach == nil {
+		return tool.Status{State: tool.Ready}
+	}
+	err := t.reach(ctx)
+	if err == nil || tool.KindOf(err) == tool.Forbidden {
+		return tool.Status{State: tool.Ready}
+	}
+	st := tool.Status{State: tool.Broken, Reason: err.Error()}
+	if e, ok := errors.AsType[*tool.Error](err); ok {
+		st.Reason, st.Fix = e.User, e.Fix
+	}
+	return st
+}
 
 // Checks implements tool.Checker.
 func (t *Toolset) Checks() []tool.Check {

@@ -153,12 +153,7 @@ func (m Measured) row(what, format string, published, computed, allowed float64)
 	off := computed - published
 	r.Held = math.Abs(off) <= allowed
 	r.Known = !r.Held && m.Miss > 0 && math.Abs(off) <= m.Miss*math.Abs(published)
-	switch {
-	case published == 0:
-		r.Off = fmt.Sprintf(format, off)
-	default:
-		r.Off = fmt.Sprintf("%+.2f %%", 100*off/math.Abs(published))
-	}
+	r.Off = fmt.Sprintf("%+.2f %%", 100*off/math.Abs(published))
 	return r
 }
 
