@@ -119,7 +119,9 @@ func otherColumns(resource string) []column {
 	case "csidrivers.storage.k8s.io":
 		return []column{name, computed("AttachRequired", func(o cells) string { return or(o.text("spec.attachRequired"), "true") }), computed("PodInfoOnMount", func(o cells) string { return or(o.text("spec.podInfoOnMount"), "false") }),
 			computed("StorageCapacity", func(o cells) string { return or(o.text("spec.storageCapacity"), "false") }), computed("TokenRequests", func(o cells) string { return or(joined(o.list("spec.tokenRequests"), "audience", 0), "<unset>") }),
-			computed("RequiresRepublish", func(o cells) string { return or(o.text("spec.requiresRepublish"), "false") }), computed("Modes", func(o cells) string { return or(strings.Join(texts(o, "spec.volumeLifecycleModes"), ","), "Persistent") }), age()}
+			computed("RequiresRepublish", func(o cells) string { return or(o.text("spec.requiresRepublish"), "false") }), computed("Modes", func(o cells) string {
+				return or(strings.Join(texts(o, "spec.volumeLifecycleModes"), ","), "Persistent")
+			}), age()}
 	case "csinodes.storage.k8s.io":
 		return []column{name, {name: "Drivers", kind: "integer", value: func(o cells) any { return int64(len(o.list("spec.drivers"))) }}, age()}
 	case "volumeattachments.storage.k8s.io":

@@ -21,7 +21,9 @@ type (
 	oneOf interface{ OpenAPIV3OneOfTypes() []string }
 )
 
-func (d document) metadata() map[string]any { return d.schema(reflect.TypeFor[metav1.ObjectMeta](), "") }
+func (d document) metadata() map[string]any {
+	return d.schema(reflect.TypeFor[metav1.ObjectMeta](), "")
+}
 
 // typeOf adds the schema of a Go object and gives its name.
 func (d document) typeOf(obj any) string {
