@@ -216,7 +216,7 @@ func (u *unpacker) entry(h *tar.Header, r io.Reader) error {
 	switch {
 	case len(h.Name) > maxName || strings.Count(name, "/") >= maxDepth:
 		return fmt.Errorf("the archive holds a path of %d bytes and %d parts; a bundle's are shorter", len(h.Name), strings.Count(name, "/")+1)
-	case !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == '\\' || r == 0x7f }):
+	case name == "." && h.Typeflag == tar.TypeReg, !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == '\\' || r == 0x7f }):
 		return fmt.Errorf("the archive holds %q, which is no name of a file", h.Name)
 	case !fs.ValidPath(name):
 		return fmt.Errorf("the archive holds %q, which lies outside of it", h.Name)

@@ -13,7 +13,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// ErrAlias refuses YAML aliases: a few of them can stand for gigabytes.
+// errAlias refuses YAML aliases: a few of them can stand for gigabytes.
 var errAlias = errors.New("YAML anchors with aliases (*name) are not read: a few can stand for gigabytes; write the value out")
 
 // DecodeYAML reads one YAML or JSON document from outside as an object, with
@@ -110,12 +110,16 @@ func (e *fileError) Error() string { return fmt.Sprintf("%s:%d: %s", e.file, e.l
 func (e *fileError) Unwrap() error { return e.err }
 
 // documents yields the YAML documents of a file with the line each begins at.
-// A document keeps its leading marker line.
+// A document keeps its leading marker line; of an end marker it makes a comment,
+// in raw.
 func documents(raw []byte) iter.Seq2[int, []byte] {
 	return func(yield func(int, []byte) bool) {
 		line := 1
 		for len(raw) > 0 {
 			end, lines := nextDocument(raw)
+			if bytes.HasPrefix(raw, []byte("...")) && isMarker(raw) {
+				raw[0] = '#'
+			}
 			if !yield(line, raw[:end]) {
 				return
 			}

@@ -1,7 +1,6 @@
 package apiserver
 
 import (
-	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -40,16 +39,19 @@ func newServer(t testing.TB, b *bundle.Bundle) *Server {
 	return s
 }
 
-// made serves a bundle of files, with a bundle.yaml of its own where none is given.
-func made(t testing.TB, files map[string]string) *Server {
-	t.Helper()
-	all := map[string]string{"bundle.yaml": "formatVersion: 1\ncaptured: \"2026-03-01T12:00:00Z\"\n"}
-	maps.Copy(all, files)
-	fsys := fstest.MapFS{}
-	for name, text := range all {
+// files is a bundle of files, with a bundle.yaml of its own where none is given.
+func files(given map[string]string) fstest.MapFS {
+	fsys := fstest.MapFS{"bundle.yaml": &fstest.MapFile{Data: []byte("formatVersion: 1\ncaptured: \"2026-03-01T12:00:00Z\"\n")}}
+	for name, text := range given {
 		fsys[name] = &fstest.MapFile{Data: []byte(text)}
 	}
-	b, err := bundle.Open(fsys, bundle.DefaultLimits())
+	return fsys
+}
+
+// made serves a bundle of files.
+func made(t testing.TB, given map[string]string) *Server {
+	t.Helper()
+	b, err := bundle.Open(files(given), bundle.DefaultLimits())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -249,10 +249,16 @@ func stamp(line []byte) (at time.Time, rest []byte, ok bool) {
 
 func linesSince(raw []byte, since time.Time) []byte {
 	out := make([]byte, 0, len(raw))
-	keep := true
+	// What comes before the first time is as old as that; a log without any
+	// time is given whole.
+	keep, dated := true, false
 	for line := range bytes.Lines(raw) {
 		if t, _, ok := stamp(line); ok {
 			keep = !t.Before(since)
+			if !keep && !dated {
+				out = out[:0]
+			}
+			dated = true
 		}
 		if keep {
 			out = append(out, line...)

@@ -120,7 +120,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func origin(stack []byte) string {
 	_, after, _ := strings.Cut(string(stack), "panic(")
 	for line := range strings.Lines(after) {
-		if at := strings.Index(line, "/evals/bundle/"); at >= 0 {
+		// The lines of places are indented; those of calls hold values.
+		if at := strings.Index(line, "/evals/bundle/"); at >= 0 && strings.HasPrefix(line, "\t") {
 			at, _, _ := strings.Cut(strings.TrimSpace(line[at+1:]), " ")
 			return at
 		}
