@@ -37,6 +37,9 @@ const (
 	// slack is by how much less a deeper fault may be supported than what it
 	// explains: a node's mild trouble does not explain that an image is not found.
 	slack = 0.05
+	// criticalSlack is that of a critical fault: what stops a node outright is
+	// often less sure than the words of the program that suffers.
+	criticalSlack = 0.16
 )
 
 // rank orders the candidates: what explains others before what is explained,
@@ -116,7 +119,11 @@ func (s *session) explainer(c *candidate, all []*candidate) *candidate {
 			continue
 		}
 		severer := o.severity.Weight() > c.severity.Weight()
-		if !s.depends(c.cause.Subject, o.cause.Subject) || o.cause.Confidence+slack < c.cause.Confidence && !severer {
+		allowed := slack
+		if o.severity == incident.Critical {
+			allowed = criticalSlack
+		}
+		if !s.depends(c.cause.Subject, o.cause.Subject) || o.cause.Confidence+allowed < c.cause.Confidence && !severer {
 			continue
 		}
 		// Two things that depend on each other explain nothing: keep both.
