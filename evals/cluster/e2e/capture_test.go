@@ -84,7 +84,6 @@ func TestBundleTellsWhatTheClusterTold(t *testing.T) {
 			q = fmt.Sprintf("why does pod %s/%s crash?", s.Case.Alert.Labels["namespace"], s.Case.Alert.Labels["pod"])
 		}
 		questions[s.ID] = q
-		l.ripen(t)
 		told[s.ID] = investigate(t, cfg, q)
 	}
 	sum, err := app.CaptureBundle(t.Context(), cfg, out, nil)
@@ -108,23 +107,6 @@ func TestBundleTellsWhatTheClusterTold(t *testing.T) {
 				t.Errorf("the live cluster was told\n%s\nits bundle is told\n%s", a, b)
 			}
 		})
-	}
-}
-
-// ripen waits until what was made last is old enough to be judged: half a
-// minute, in which workloads may still be settling.
-func (l *live) ripen(t *testing.T) {
-	t.Helper()
-	list, err := l.client.AppsV1().Deployments("").List(t.Context(), metav1.ListOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range list.Items {
-		select {
-		case <-time.After(time.Until(d.CreationTimestamp.Add(31 * time.Second))):
-		case <-t.Context().Done():
-			t.Fatal(t.Context().Err())
-		}
 	}
 }
 
@@ -155,21 +137,26 @@ func essence(r incident.Report) string {
 	return b.String()
 }
 
-// captured makes a small cluster with an incident and records it, with a log
-// that no kubelet is there to give.
-func captured(t *testing.T) (*live, string) {
+// captured makes a small cluster with an incident and records it, with the log
+// of one pod, which no kubelet is there to give.
+func captured(t *testing.T) (l *live, dir, logged string) {
 	t.Helper()
-	l := start(t, controlplane.Options{Kwok: true})
+	l = start(t, controlplane.Options{Kwok: true})
 	l.run(t, []scenario.Group{gpus("served", 2, 2)}, scenario.Step{Apply: wants("served", 1, `device.attributes['served.example.com'].productName == 'none'`) + `{{deploy "served" "web" 2}}`})
 	l.run(t, nil, scenario.Step{Wait: &scenario.FieldWait{Object: scenario.Object{APIVersion: "apps/v1", Kind: "Deployment", Namespace: "served", Name: "web"}, Path: "status.readyReplicas", Value: "2"}})
 	l.refused(t, "served", "wants")
-	out := filepath.Join(t.TempDir(), "served")
-	_, err := bundle.Capture(t.Context(), l.cp.RESTConfig(), out, bundle.CaptureOptions{Cluster: "test", Version: "e2e", Now: time.Now,
-		Logs: map[string]string{"served/wants/main": "first line\nERROR second line\n"}})
+	pods, err := l.client.CoreV1().Pods("served").List(t.Context(), metav1.ListOptions{LabelSelector: "app=web"})
+	if err != nil || len(pods.Items) == 0 {
+		t.Fatalf("%d pods of web: %v", len(pods.Items), err)
+	}
+	logged = pods.Items[0].Name
+	dir = filepath.Join(t.TempDir(), "served")
+	_, err = bundle.Capture(t.Context(), l.cp.RESTConfig(), dir, bundle.CaptureOptions{Cluster: "test", Version: "e2e", Now: time.Now,
+		Logs: map[string]string{"served/" + logged + "/main": "first line\nERROR second line\n"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return l, out
+	return l, dir, logged
 }
 
 // serve puts a bundle behind the Kubernetes API for the length of the test.

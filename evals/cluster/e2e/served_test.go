@@ -23,10 +23,10 @@ import (
 // tell a served bundle from the cluster it was captured from.
 func TestServedBundle(t *testing.T) {
 	t.Parallel()
-	l, dir := captured(t)
+	l, dir, logged := captured(t)
 	_, kubeconfig := serve(t, dir)
 	t.Run("informers", func(t *testing.T) { informed(t, l, kubeconfig) })
-	t.Run("kubectl", func(t *testing.T) { kubectl(t, l, kubeconfig) })
+	t.Run("kubectl", func(t *testing.T) { kubectl(t, l, kubeconfig, logged) })
 }
 
 func informed(t *testing.T, l *live, kubeconfig string) {
@@ -116,7 +116,7 @@ func informed(t *testing.T, l *live, kubeconfig string) {
 	}
 }
 
-func kubectl(t *testing.T, l *live, kubeconfig string) {
+func kubectl(t *testing.T, l *live, kubeconfig, logged string) {
 	manifest := filepath.Join(t.TempDir(), "cm.yaml")
 	if err := os.WriteFile(manifest, []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: made, namespace: served}\ndata: {a: b}\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -140,8 +140,8 @@ func kubectl(t *testing.T, l *live, kubeconfig string) {
 		{args: "get resourceclaims,resourceslices,deviceclasses -A", says: []string{"wants-gpu-", "served-1-", "served.example.com"}},
 		{args: "describe pod wants -n served", says: []string{"FailedScheduling", "cannot allocate all claims", "PodScheduled"}},
 		{args: "describe node served-1", says: []string{"Allocated resources", "web-"}},
-		{args: "logs -n served wants", says: []string{"ERROR second line"}},
-		{args: "logs -n served wants --tail=1", says: []string{"ERROR second line"}, not: "first line"},
+		{args: "logs -n served " + logged, says: []string{"first line", "ERROR second line"}},
+		{args: "logs -n served --tail=1 " + logged, says: []string{"ERROR second line"}, not: "first line"},
 		{args: "events -n served --for pod/wants", says: []string{"FailedScheduling"}},
 		{args: "get events -n served", says: []string{"FailedScheduling"}},
 		{args: "api-resources", says: []string{"resourceclaims", "resource.k8s.io/v1", "deployments"}},

@@ -18,6 +18,15 @@ import (
 
 func selectors(labels string) source.Selectors { return source.Selectors{Labels: labels} }
 
+// refusing reports whether the API server refuses the pods of a controller: the
+// last it is known to have tried, a moment ago, failed.
+func (j *judge) refusing(ctx context.Context, from incident.Ref, uid string) bool {
+	evs := j.events(ctx, from, uid)
+	e, failed := has(evs, []string{"FailedCreate", "FailedCreatePod"})
+	done, since := has(evs, []string{"SuccessfulCreate"})
+	return failed && j.now().Sub(e.Last) < 2*settle && !(since && done.Last.After(e.Last))
+}
+
 // createFailures reads why the API server refuses a workload's pods. The
 // subject of each fault is what refuses; from is the object the events are about.
 func (j *judge) createFailures(ctx context.Context, v *verdict, from incident.Ref, uid string) {

@@ -87,20 +87,28 @@ func replicasOf(n *int32) int32 {
 	return *n
 }
 
+// creator is what makes a workload's pods, and how many of them there are.
+type creator struct {
+	ref   incident.Ref
+	uid   types.UID
+	exist int32
+}
+
 // short says that fewer replicas are ready than asked for, unless pods are simply on
-// their way.
-func (j *judge) short(ctx context.Context, v *verdict, created time.Time, sel *metav1.LabelSelector, desired, ready int32) bool {
+// their way. Pods that the API server refuses are not.
+func (j *judge) short(ctx context.Context, v *verdict, created time.Time, sel *metav1.LabelSelector, desired, ready int32, by creator) bool {
 	v.state = fmt.Sprintf("%d of %d ready", ready, desired)
 	v.fact("desired", fmt.Sprint(desired))
 	v.fact("ready", fmt.Sprint(ready))
 	if ready >= desired {
 		return false
 	}
-	if j.now().Sub(created) < settle {
+	refused := by.exist < desired && j.refusing(ctx, by.ref, string(by.uid))
+	if !refused && j.now().Sub(created) < settle {
 		v.line("created %s ago, still settling", j.ago(created))
 		return false
 	}
-	if j.moving(ctx, v.subject.Namespace, sel, int(desired)) {
+	if !refused && j.moving(ctx, v.subject.Namespace, sel, int(desired)) {
 		v.line("pods are on their way")
 		return false
 	}
@@ -157,7 +165,11 @@ func (j *judge) deployment(ctx context.Context, d *appsv1.Deployment) *verdict {
 		}
 	}
 	complete := d.Status.UpdatedReplicas >= desired && d.Status.ReadyReplicas >= desired
-	short := j.short(ctx, v, d.CreationTimestamp.Time, d.Spec.Selector, desired, d.Status.ReadyReplicas)
+	by := creator{v.subject, d.UID, d.Status.Replicas}
+	if current != nil {
+		by = creator{j.ref("apps", "ReplicaSet", current.Namespace, current.Name), current.UID, current.Status.Replicas}
+	}
+	short := j.short(ctx, v, d.CreationTimestamp.Time, d.Spec.Selector, desired, d.Status.ReadyReplicas, by)
 	rolling := d.Status.UpdatedReplicas < desired || d.Status.UnavailableReplicas > 0
 	if stuck && !complete {
 		v.symptom("kube.rollout_stuck", incident.Critical, fmt.Sprintf("the rollout of %s makes no progress", v.subject), params("reason", "ProgressDeadlineExceeded", "revision", d.Annotations["deployment.kubernetes.io/revision"]))
@@ -333,7 +345,7 @@ func (j *judge) replicaSet(ctx context.Context, r *appsv1.ReplicaSet) *verdict {
 		v.state = "scaled to zero"
 		return v
 	}
-	if j.short(ctx, v, r.CreationTimestamp.Time, r.Spec.Selector, desired, r.Status.ReadyReplicas) {
+	if j.short(ctx, v, r.CreationTimestamp.Time, r.Spec.Selector, desired, r.Status.ReadyReplicas, creator{v.subject, r.UID, r.Status.Replicas}) {
 		j.createFailures(ctx, v, v.subject, string(r.UID))
 		j.worst(ctx, v, r.Namespace, r.Spec.Selector, r.UID)
 	}
@@ -348,7 +360,7 @@ func (j *judge) statefulSet(ctx context.Context, s *appsv1.StatefulSet) *verdict
 		v.context("kube.scaled_to_zero", fmt.Sprintf("%s is scaled to zero", v.subject), nil)
 		return v
 	}
-	if j.short(ctx, v, s.CreationTimestamp.Time, s.Spec.Selector, desired, s.Status.ReadyReplicas) {
+	if j.short(ctx, v, s.CreationTimestamp.Time, s.Spec.Selector, desired, s.Status.ReadyReplicas, creator{v.subject, s.UID, s.Status.Replicas}) {
 		j.createFailures(ctx, v, v.subject, string(s.UID))
 		j.worst(ctx, v, s.Namespace, s.Spec.Selector, s.UID)
 		if s.Spec.ServiceName != "" {
@@ -362,7 +374,7 @@ func (j *judge) statefulSet(ctx context.Context, s *appsv1.StatefulSet) *verdict
 
 func (j *judge) daemonSet(ctx context.Context, d *appsv1.DaemonSet) *verdict {
 	v := newVerdict(j.ref("apps", "DaemonSet", d.Namespace, d.Name))
-	if j.short(ctx, v, d.CreationTimestamp.Time, d.Spec.Selector, d.Status.DesiredNumberScheduled, d.Status.NumberReady) {
+	if j.short(ctx, v, d.CreationTimestamp.Time, d.Spec.Selector, d.Status.DesiredNumberScheduled, d.Status.NumberReady, creator{v.subject, d.UID, d.Status.CurrentNumberScheduled}) {
 		j.createFailures(ctx, v, v.subject, string(d.UID))
 		j.worst(ctx, v, d.Namespace, d.Spec.Selector, d.UID)
 	}
