@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -91,7 +93,9 @@ func setup(env *testscript.Env) error {
 		}
 		handler.ServeHTTP(w, r)
 	})
-	secure := httptest.NewTLSServer(handler)
+	secure := httptest.NewUnstartedServer(handler)
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0) // the refusal of the certificate is what is wanted
+	secure.StartTLS()
 	env.Defer(secure.Close)
 	kubeconfig(env, "untrusted", secure.URL)
 	return silentPorts(env)

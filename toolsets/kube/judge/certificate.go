@@ -3,6 +3,7 @@ package judge
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -27,14 +28,14 @@ func (j *judge) certificate(ctx context.Context, v *verdict, namespace, secret s
 			continue
 		}
 		to := j.ref(group, "Certificate", u.GetNamespace(), u.GetName())
-		why := ""
+		var why []string
 		for _, c := range conditions(u.Object, "status", "conditions") {
 			if (c.kind == "Ready" || c.kind == "Issuing") && c.message != "" {
-				why += "; " + c.kind + "=" + c.status + ": " + c.message
+				why = append(why, "; "+c.kind+"="+c.status+": "+c.message)
 			}
 		}
 		v.edge(v.subject, graph.Uses, to)
-		text := fmt.Sprintf("the certificate of %s in Secret %s/%s expired %s ago%s", v.subject, namespace, secret, j.ago(at), why)
+		text := fmt.Sprintf("the certificate of %s in Secret %s/%s expired %s ago%s", v.subject, namespace, secret, j.ago(at), strings.Join(why, ""))
 		v.line("%s", text)
 		v.fault("kube.certificate_expired", incident.Critical, 0.9, to, text, params("secret", secret, "not_after", until))
 	}

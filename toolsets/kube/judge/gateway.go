@@ -55,7 +55,7 @@ func (j *judge) gatewayItself(ctx context.Context, v *verdict, u *unstructured.U
 			continue
 		}
 		switch {
-		case c.status == "False" && !(young && c.reason == "Pending"):
+		case c.status == "False" && (!young || c.reason != "Pending"):
 			blame(0.88, c.reason, c.message, fmt.Sprintf("%s is not %s: %s: %s", v.subject, c.kind, c.reason, c.message))
 		case c.status == "Unknown" && !young:
 			// The state in which the API server leaves a Gateway that nobody takes up.

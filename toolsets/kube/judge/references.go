@@ -247,7 +247,7 @@ func (j *judge) volumes(ctx context.Context, v *verdict, p *corev1.Pod, evs []so
 			continue
 		}
 		done, attached := has(evs, []string{"SuccessfulAttachVolume"}, pvc.Spec.VolumeName)
-		if e, ok := has(evs, []string{"FailedAttachVolume"}, pvc.Spec.VolumeName); ok && !(attached && !done.Last.Before(e.Last)) {
+		if e, ok := has(evs, []string{"FailedAttachVolume"}, pvc.Spec.VolumeName); ok && (!attached || done.Last.Before(e.Last)) {
 			if containsAny(e.Message, "multi-attach") {
 				v.fault("kube.volume_multi_attach", incident.Critical, 0.93, to, fmt.Sprintf("volume %s of claim %s is still attached elsewhere: %s", pvc.Spec.VolumeName, to.Path(), e.Message), params("pv", pvc.Spec.VolumeName, "node", p.Spec.NodeName, "holder", holderOf(e.Message)))
 				continue

@@ -171,15 +171,15 @@ func (j *judge) claimLeaves(ctx context.Context, v *verdict, c *corev1.Persisten
 		v.line("being deleted since %s", j.ago(since))
 		return
 	}
-	why := ""
+	var users []string
 	if pods, err := j.src.Pods(ctx, c.Namespace); err == nil {
 		for _, p := range pods {
 			if !over(p) && slices.Contains(claimNames(p), c.Name) {
 				v.edge(v.subject, graph.HeldBy, j.pod(p))
-				why += ", used by pod " + p.Name
+				users = append(users, ", used by pod "+p.Name)
 			}
 		}
 	}
 	finalizers := strings.Join(c.Finalizers, ", ")
-	v.fault("kube.finalizer_blocked", incident.Warning, 0.85, v.subject, fmt.Sprintf("%s is being deleted since %s and waits for the finalizers %s%s", v.subject, j.ago(since), finalizers, why), params("finalizers", finalizers, "since", j.ago(since)))
+	v.fault("kube.finalizer_blocked", incident.Warning, 0.85, v.subject, fmt.Sprintf("%s is being deleted since %s and waits for the finalizers %s%s", v.subject, j.ago(since), finalizers, strings.Join(users, "")), params("finalizers", finalizers, "since", j.ago(since)))
 }
