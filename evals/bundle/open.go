@@ -52,6 +52,7 @@ func Open(fsys fs.FS, l Limits) (*Bundle, error) {
 			return nil, err
 		}
 	}
+	complete(b.Objects)
 	return b, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
@@ -144,10 +145,8 @@ func (r *reader) children(ctx context.Context, m source.Mapping, u *unstructured
 		return out, err
 	}
 	for _, p := range pods {
-		for _, o := range p.OwnerReferences {
-			if o.UID == uid {
-				out = append(out, Child{Ref: r.src.Ref("", "Pod", ns, p.Name), State: childState(p)})
-			}
+		if ownedBy(p.OwnerReferences, uid) || len(p.OwnerReferences) == 0 && labelled(p.Labels, m, u.GetName()) {
+			out = append(out, Child{Ref: r.src.Ref("", "Pod", ns, p.Name), State: childState(p)})
 		}
 	}
 	marked, err := r.marked(ctx, m, u)
@@ -163,7 +162,7 @@ func (r *reader) children(ctx context.Context, m source.Mapping, u *unstructured
 		if !k.Namespaced || !k.Can("list") || !makes(m, k) {
 			continue
 		}
-		found, err := r.owned(ctx, k, ns, uid)
+		found, err := r.owned(ctx, m, k, u)
 		if err != nil && tool.KindOf(err) != tool.Forbidden {
 			return out, err
 		}
@@ -176,6 +175,26 @@ func (r *reader) children(ctx context.Context, m source.Mapping, u *unstructured
 		return 1
 	})
 	return out, nil
+}
+
+func ownedBy(refs []metav1.OwnerReference, uid types.UID) bool {
+	return slices.ContainsFunc(refs, func(o metav1.OwnerReference) bool { return o.UID == uid })
+}
+
+// labelled reports whether labels say that something belongs to a custom object,
+// as most controllers write it: a key of the object's group, or one that holds its
+// kind, with the object's name ("ray.io/cluster: llm").
+func labelled(l map[string]string, m source.Mapping, name string) bool {
+	if !strings.Contains(m.GVR.Group, ".") || builtinGroup(m.GVR.Group) {
+		return false
+	}
+	for k, v := range l {
+		domain, _, _ := strings.Cut(k, "/")
+		if v == name && strings.Contains(k, "/") && (domain == m.GVR.Group || strings.HasSuffix(domain, "."+m.GVR.Group) || strings.Contains(k, strings.ToLower(m.Kind))) {
+			return true
+		}
+	}
+	return false
 }
 
 // childState is the phase of a pod, or that it runs and is not ready.
@@ -235,17 +254,16 @@ func makes(m, k source.Mapping) bool {
 
 func builtinOwner(m source.Mapping) bool { return m.GVR.Group == "apps" || m.GVR.Group == "batch" }
 
-func (r *reader) owned(ctx context.Context, k source.Mapping, ns string, uid types.UID) ([]Child, error) {
+func (r *reader) owned(ctx context.Context, m, k source.Mapping, u *unstructured.Unstructured) ([]Child, error) {
+	ns := u.GetNamespace()
 	list, err := r.src.MetadataList(ctx, k, ns, source.Selectors{})
 	if err != nil {
 		return nil, err
 	}
 	var out []Child
 	for _, o := range list {
-		for _, owner := range o.OwnerReferences {
-			if owner.UID == uid {
-				out = append(out, Child{Ref: r.src.Ref(k.GVR.Group, k.Kind, ns, o.Name)})
-			}
+		if ownedBy(o.OwnerReferences, u.GetUID()) || len(o.OwnerReferences) == 0 && labelled(o.Labels, m, u.GetName()) {
+			out = append(out, Child{Ref: r.src.Ref(k.GVR.Group, k.Kind, ns, o.Name)})
 		}
 	}
 	return out, nil

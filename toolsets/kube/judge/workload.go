@@ -190,6 +190,8 @@ func (j *judge) deployment(ctx context.Context, d *appsv1.Deployment) *verdict {
 		}
 		pods := j.worst(ctx, v, d.Namespace, d.Spec.Selector, current.UID)
 		j.deadlock(v, d, current, sets, pods)
+	} else {
+		j.worst(ctx, v, d.Namespace, d.Spec.Selector, "")
 	}
 	return v
 }
@@ -322,7 +324,8 @@ func (j *judge) notReady(ctx context.Context, namespace string, sel *metav1.Labe
 	var bad []*corev1.Pod
 	for _, p := range all {
 		o := metav1.GetControllerOf(p)
-		if o == nil || o.UID != owner {
+		// A pod that nobody controls and that the selector finds is about to be adopted.
+		if owner != "" && (o != nil && o.UID != owner || o == nil && sel == nil) {
 			continue
 		}
 		if !ready(p) && p.Status.Phase != corev1.PodSucceeded && p.DeletionTimestamp == nil && !removed(p.Status.Reason) {
