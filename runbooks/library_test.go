@@ -207,8 +207,8 @@ func TestActions(t *testing.T) {
 		"no name":         {"- {text: A.}", `entry 0 (""): name and text are required`},
 		"unknown field":   {"- {name: a, text: A.}\n- {name: b, text: B., risk: high}", `f.yaml:2: unknown field "risk": an action takes name, text, params`},
 		"parameter twice": {"- {name: a, text: A., params: [{name: p}, {name: p}]}", `action a: parameter "p"`},
-		"parameter's field": {"- {name: a, text: A., params: [{nmae: p}]}",
-			`unknown field "nmae": a parameter takes name, text, required, object`},
+		"parameter's field": {"- {name: a, text: A., params: [{title: p}]}",
+			`unknown field "title": a parameter takes name, text, required, object`},
 		"no list": {"name: a", "f.yaml:1: a mapping stands where a list is wanted"},
 	} {
 		if _, err := catalogue("f.yaml", []byte(tc.data)); err == nil || !strings.Contains(err.Error(), tc.want) {

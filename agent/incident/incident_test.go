@@ -225,8 +225,8 @@ func fill(v reflect.Value, depth int) {
 		m.SetMapIndex(k, e)
 		v.Set(m)
 	case reflect.Struct:
-		for i := range v.NumField() {
-			fill(v.Field(i), depth+1)
+		for _, f := range v.Fields() {
+			fill(f, depth+1)
 		}
 	default:
 		panic("no value for " + v.Type().String())

@@ -58,7 +58,7 @@ func alertSubjects(a incident.Alert, cluster string) []incident.Ref {
 		}
 		add("", "Node", node, false)
 	}
-	if len(out) == 0 && !(l["instance"] != "" && exporter(l["service"])) {
+	if len(out) == 0 && (l["instance"] == "" || !exporter(l["service"])) {
 		add("", "Service", first(l["exported_service"], l["service"]), true)
 	}
 	if len(out) == 0 && !strings.Contains(teller, "kube-state-metrics") {

@@ -173,15 +173,14 @@ func (r *reader) kindTokens() {
 			if i+n > len(in) || t.used || t.flag || n > 1 && slices.ContainsFunc(in[i+1:i+n], func(t token) bool { return !t.joined || t.quoted || t.used || t.flag }) {
 				continue
 			}
-			word := ""
+			var said []string
 			for _, w := range in[i : i+n] {
-				word += w.low
+				said = append(said, w.low)
 			}
+			word := strings.Join(said, "")
 			if k, plural := r.kindOf(word); k != "" {
 				t.kind, t.plural, t.low = k, plural, word
-				for _, w := range in[i : i+n] {
-					r.out.words = append(r.out.words, w.low)
-				}
+				r.out.words = append(r.out.words, said...)
 				i += n - 1
 				break
 			}
@@ -355,7 +354,9 @@ func (r *reader) maybePlace(i int, t *token) {
 	if p.low == "the" {
 		p = r.at(i - 2)
 	}
-	if n := r.at(i + 1); r.places[p.low] && t.joined && r.label(t.low) && !r.stop[t.low] && !r.grammar[t.low] && !r.measure(t.low) && !(n.joined && n.kind != "") && len(r.out.places) < 3 {
+	n := r.at(i + 1)
+	kindFollows := n.joined && n.kind != "" // "in the training job"
+	if r.places[p.low] && t.joined && r.label(t.low) && !r.stop[t.low] && !r.grammar[t.low] && !r.measure(t.low) && !kindFollows && len(r.out.places) < 3 {
 		r.out.places = appendNew(r.out.places, t.low)
 	}
 }

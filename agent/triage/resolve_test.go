@@ -219,7 +219,7 @@ func TestPrefer(t *testing.T) {
 		"ConfigMap a/x; Odd b/x":         "ConfigMap a/x, Odd b/x",
 	} {
 		var refs []incident.Ref
-		for _, s := range strings.Split(in, ", ") {
+		for s := range strings.SplitSeq(in, ", ") {
 			if s != "" {
 				refs = append(refs, ref(s))
 			}

@@ -158,7 +158,8 @@ func (v *vocabulary) ordinary(low string) bool {
 		return false
 	}
 	for i, p := range parts {
-		if !v.prose(p) && !(i == 0 && len(parts) > 1 && v.prefixes[p]) && !(i > 0 && compounds(p)) {
+		prefix := i == 0 && len(parts) > 1 && v.prefixes[p]
+		if !v.prose(p) && !prefix && (i == 0 || !compounds(p)) {
 			return false
 		}
 	}
