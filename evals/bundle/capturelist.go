@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -196,9 +197,7 @@ func mask(u *unstructured.Unstructured, r Redactor) (*unstructured.Unstructured,
 	out.SetAPIVersion(apiVersion)
 	out.SetKind(kind)
 	if md, ok := out.Object["metadata"].(map[string]any); ok {
-		for f, v := range keep {
-			md[f] = v
-		}
+		maps.Copy(md, keep)
 	}
 	return out, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"strconv"
+	"slices"
 	"strings"
 
 	yamlv3 "go.yaml.in/yaml/v3"
@@ -59,8 +60,8 @@ func aliasLine(doc []byte) int {
 		if n.Kind == yamlv3.AliasNode {
 			return n.Line
 		}
-		for i := len(n.Content) - 1; i >= 0; i-- {
-			stack = append(stack, n.Content[i])
+		for _, c := range slices.Backward(n.Content) {
+			stack = append(stack, c)
 		}
 	}
 	return 0

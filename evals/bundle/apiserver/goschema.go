@@ -37,8 +37,7 @@ func (d document) typeOf(obj any) string {
 
 // as gives a type's value or pointer as an interface that it implements.
 func as[T any](t reflect.Type) (T, bool) {
-	v, ok := reflect.New(t).Interface().(T)
-	return v, ok
+	return reflect.TypeAssert[T](reflect.New(t))
 }
 
 func modelName(t reflect.Type) string {

@@ -221,7 +221,7 @@ func validate(q request, u, old *unstructured.Unstructured) error {
 	case "Namespace", "Service":
 		name = validation.NameIsDNSLabel
 	case "Role.rbac.authorization.k8s.io", "RoleBinding.rbac.authorization.k8s.io", "ClusterRole.rbac.authorization.k8s.io", "ClusterRoleBinding.rbac.authorization.k8s.io":
-		name = path.ValidatePathSegmentName
+		name = path.ValidatePathSegmentName //nolint:staticcheck // the API server's own rule, in its own words
 	}
 	at := field.NewPath("metadata")
 	errs := validation.ValidateObjectMetaAccessor(u, q.resource.Namespaced, name, at)

@@ -79,6 +79,19 @@ func Start(ctx context.Context, o Options) (*ControlPlane, error) {
 	if err != nil {
 		return nil, err
 	}
+	for attempt := 1; ; attempt++ {
+		cp, err := startOnce(ctx, bin, o)
+		if err == nil || attempt == startAttempts || !strings.Contains(err.Error(), "address already in use") {
+			return cp, err
+		}
+	}
+}
+
+// startAttempts is how often a start is tried: between the moment a port is found
+// free and the moment a process listens on it, another instance may take it.
+const startAttempts = 5
+
+func startOnce(ctx context.Context, bin string, o Options) (*ControlPlane, error) {
 	dir, err := os.MkdirTemp("", "gumshoe-controlplane-")
 	if err != nil {
 		return nil, fmt.Errorf("control plane directory: %w", err)

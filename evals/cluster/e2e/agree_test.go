@@ -21,6 +21,7 @@ import (
 	resourceapi "k8s.io/api/resource/v1"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/evals/cluster/controlplane"
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube/judge/filters"
@@ -43,8 +44,8 @@ type outcome struct {
 	// fits are the nodes that take the pod as far as devices, taints and selection
 	// decide; takes are those that nothing at all refuses.
 	fits, takes []string
-	// asked counts the nodes that nothing but the claims can refuse.
-	asked int
+	// open counts the nodes that nothing but the claims can refuse.
+	open int
 	// cramped says that some node has no room for the pod beside the devices.
 	cramped bool
 	came    decision
@@ -115,8 +116,8 @@ func (l *live) agree(t *testing.T, names []string, tally map[string]int) {
 		default:
 			tally["refused"]++
 			tally[o.came.reason]++
-			if n, all := o.came.byClaims(); all && n != o.asked {
-				t.Errorf("world %s: %s: %d nodes are refused for the claims, and gumshoe says that on %d nothing else stands in the way\n%s", o.name, o.came, n, o.asked, l.dump(o.world))
+			if n, all := o.came.byClaims(); all && n != o.open {
+				t.Errorf("world %s: %s: %d nodes are refused for the claims, and gumshoe says that on %d nothing else stands in the way\n%s", o.name, o.came, n, o.open, l.dump(o.world))
 			}
 		}
 	}
@@ -163,7 +164,7 @@ func (o *outcome) predict(ctx context.Context, ts *dra.Toolset, nodes []*corev1.
 	for _, v := range filters.New(filters.World{Pod: o.pod, Nodes: nodes, Pods: pods, Delegated: mapped}).Run() {
 		refused[v.Node.Name] = !v.Fits()
 		if v.Fits() {
-			o.asked++
+			o.open++
 		}
 		o.cramped = o.cramped || v.Node.Labels["world"] == o.name && slices.Contains(v.Filters(), filters.Resource)
 	}
@@ -293,6 +294,12 @@ func (l *live) explainAll(t *testing.T, outs []*outcome, tally map[string]int) {
 			t.Errorf("world %s: %v", o.name, err)
 			continue
 		}
+		if in := steps[0].whatIf(p, steps[0].m); in != nil && len(steps) == 1 {
+			var would dra.WhatIf
+			if _, err := asked(t.Context(), ts, "dra_what_if", in, &would); err != nil || would.Before > 0 || would.After == 0 || would.Error != "" {
+				t.Errorf("world %s: explained is that %q would fit; what-if says %+v, %v\n%s", o.name, x.WouldFit[0].Change, would, err, l.dump(o.world))
+			}
+		}
 		name, err := p.treat(t.Context(), steps)
 		if err != nil {
 			t.Errorf("world %s: make %q: %v", o.name, x.WouldFit[0].Change, err)
@@ -312,21 +319,25 @@ func (l *live) explainAll(t *testing.T, outs []*outcome, tally map[string]int) {
 }
 
 func explain(ctx context.Context, ts *dra.Toolset, namespace, pod string) (x dra.Explanation, faults []incident.Finding, err error) {
-	for _, tl := range ts.Tools() {
-		if tl.Info().Name != "dra_explain" {
-			continue
-		}
-		args, err := json.Marshal(dra.ExplainIn{Namespace: namespace, Pod: pod})
-		if err != nil {
-			return x, nil, err
-		}
-		res, err := tl.Call(ctx, args)
-		if err != nil {
-			return x, nil, err
-		}
-		return x, res.Findings, json.Unmarshal(res.Data, &x)
+	faults, err = asked(ctx, ts, "dra_explain", dra.ExplainIn{Namespace: namespace, Pod: pod}, &x)
+	return x, faults, err
+}
+
+// asked asks one tool of a toolset.
+func asked(ctx context.Context, ts *dra.Toolset, name string, in, out any) ([]incident.Finding, error) {
+	i := slices.IndexFunc(ts.Tools(), func(tl tool.Tool) bool { return tl.Info().Name == name })
+	if i < 0 {
+		return nil, fmt.Errorf("there is no tool %s", name)
 	}
-	return x, nil, fmt.Errorf("there is no dra_explain")
+	args, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	res, err := ts.Tools()[i].Call(ctx, args)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", name, args, err)
+	}
+	return res.Findings, json.Unmarshal(res.Data, out)
 }
 
 // accounted checks that the table of each request holds every device of the

@@ -24,7 +24,7 @@ func (j *judge) refusing(ctx context.Context, from incident.Ref, uid string) boo
 	evs := j.events(ctx, from, uid)
 	e, failed := has(evs, []string{"FailedCreate", "FailedCreatePod"})
 	done, since := has(evs, []string{"SuccessfulCreate"})
-	return failed && j.now().Sub(e.Last) < 2*settle && !(since && done.Last.After(e.Last))
+	return failed && j.now().Sub(e.Last) < 2*settle && (!since || !done.Last.After(e.Last))
 }
 
 // createFailures reads why the API server refuses a workload's pods. The
