@@ -3,8 +3,6 @@ package runbooks
 import (
 	_ "embed"
 	"fmt"
-
-	"sigs.k8s.io/yaml"
 )
 
 //go:embed actions.yaml
@@ -12,28 +10,43 @@ var actionsYAML []byte
 
 // ActionInfo is a typed action that a proposal may name.
 type ActionInfo struct {
-	Name   string      `json:"name"`
-	Text   string      `json:"text"`
-	Params []ParamInfo `json:"params,omitempty"`
+	Name   string      `yaml:"name" json:"name"`
+	Text   string      `yaml:"text" json:"text"`
+	Params []ParamInfo `yaml:"params" json:"params,omitempty"`
 }
 
 // ParamInfo is a parameter of an action; all values are strings.
 type ParamInfo struct {
-	Name     string `json:"name"`
-	Text     string `json:"text,omitempty"`
-	Required bool   `json:"required,omitempty"`
+	Name     string `yaml:"name" json:"name"`
+	Text     string `yaml:"text" json:"text,omitempty"`
+	Required bool   `yaml:"required" json:"required,omitempty"`
 	// Object says that the value names something in the cluster.
-	Object bool `json:"object,omitempty"`
+	Object bool `yaml:"object" json:"object,omitempty"`
 }
 
 // Actions gives the catalogue by name.
-func Actions() (map[string]ActionInfo, error) {
+func Actions() (map[string]ActionInfo, error) { return catalogue("actions.yaml", actionsYAML) }
+
+func catalogue(file string, data []byte) (map[string]ActionInfo, error) {
 	var list []ActionInfo
-	if err := yaml.UnmarshalStrict(actionsYAML, &list); err != nil {
-		return nil, fmt.Errorf("actions.yaml: %w", err)
+	if err := decode(data, &list, true); err != nil {
+		return nil, fmt.Errorf("%s:%w", file, err)
 	}
 	out := map[string]ActionInfo{}
-	for _, a := range list {
+	for i, a := range list {
+		if a.Name == "" || a.Text == "" {
+			return nil, fmt.Errorf("%s: entry %d (%q): name and text are required", file, i, a.Name)
+		}
+		if _, twice := out[a.Name]; twice {
+			return nil, fmt.Errorf("%s: action %q stands twice: keep one", file, a.Name)
+		}
+		seen := map[string]bool{}
+		for _, p := range a.Params {
+			if p.Name == "" || seen[p.Name] {
+				return nil, fmt.Errorf("%s: action %s: parameter %q is empty or stands twice", file, a.Name, p.Name)
+			}
+			seen[p.Name] = true
+		}
 		out[a.Name] = a
 	}
 	return out, nil

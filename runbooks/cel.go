@@ -3,19 +3,39 @@ package runbooks
 import (
 	"context"
 	"fmt"
-	"reflect"
+	"maps"
+	"math"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/google/cel-go/cel"
+	"github.com/google/cel-go/common/ast"
+	"github.com/google/cel-go/common/operators"
 	"github.com/google/cel-go/common/types"
 	"github.com/google/cel-go/common/types/ref"
+	"github.com/google/cel-go/common/types/traits"
 	"github.com/google/cel-go/ext"
+	"github.com/google/cel-go/interpreter"
 )
 
-// costLimit bounds one expression; generous for lists of a few thousand entries.
-const costLimit = 5_000_000
+// Bounds of one expression.
+const (
+	// costLimit is in CEL's cost units, about one a step; generous for lists of a
+	// few thousand entries.
+	costLimit = 1_000_000
+	// patience is how long one expression may run. cel-go's own accounting of
+	// cost takes a time that grows with the square of nested lists, so the cost
+	// limit alone does not end such an expression soon.
+	patience = 5 * time.Second
+	// maxRange is the longest list that lists.range makes.
+	maxRange = 10_000
+	// maxExpr is the longest expression, in characters.
+	maxExpr = 4 << 10
+)
 
 // Engine compiles and runs the CEL of runbooks. Programs are kept; it is safe
 // for concurrent use.
@@ -23,6 +43,9 @@ type Engine struct {
 	mu       sync.Mutex
 	programs map[string]compiled
 	envs     map[string]*cel.Env
+	// actions is the catalogue that proposals are held against.
+	actions  func() map[string]ActionInfo
+	patience time.Duration
 }
 
 type compiled struct {
@@ -32,19 +55,28 @@ type compiled struct {
 	reads []string
 }
 
-// NewEngine makes an engine.
+// NewEngine makes an engine. Its proposals name actions of the embedded catalogue.
 func NewEngine() *Engine {
-	return &Engine{programs: map[string]compiled{}, envs: map[string]*cel.Env{}}
+	return &Engine{programs: map[string]compiled{}, envs: map[string]*cel.Env{}, patience: patience, actions: sync.OnceValue(func() map[string]ActionInfo {
+		all, err := Actions()
+		if err != nil {
+			return nil // without a catalogue nothing is proposed
+		}
+		return all
+	})}
 }
 
 // base is what every expression may use, beside the variables.
 func base() []cel.EnvOption {
-	return []cel.EnvOption{ext.Strings(), ext.Math(), ext.Lists(), ext.Sets(), cel.OptionalTypes(), cel.CrossTypeNumericComparisons(true)}
+	return []cel.EnvOption{
+		ext.Strings(), ext.Math(), ext.Lists(ext.ListsMaxRangeSize(maxRange)), ext.Sets(), cel.OptionalTypes(), cel.CrossTypeNumericComparisons(true),
+		cel.ParserExpressionSizeLimit(maxExpr),
+	}
 }
 
 // variables of the expressions of a runbook.
 func variables(r *Runbook) []string {
-	vars := []string{"subject", "alert", "findings", "finding"}
+	vars := given()
 	for _, s := range r.Steps {
 		vars = append(vars, s.ID)
 	}
@@ -87,21 +119,76 @@ func (e *Engine) build(r *Runbook, expr string) compiled {
 	if err != nil {
 		return compiled{err: err}
 	}
-	ast, iss := env.Compile(expr)
+	checked, iss := env.Compile(expr)
 	if iss.Err() != nil {
 		return compiled{err: iss.Err()}
 	}
-	p, err := env.Program(ast, cel.CostLimit(costLimit), cel.InterruptCheckFrequency(1000))
+	p, err := env.Program(checked, cel.CostTracking(sizes{}), cel.CostLimit(costLimit), cel.InterruptCheckFrequency(1000))
 	if err != nil {
 		return compiled{err: err}
 	}
-	var reads []string
-	for _, s := range r.Steps {
-		if regexp.MustCompile(`\b` + regexp.QuoteMeta(s.ID) + `\.`).MatchString(expr) {
-			reads = append(reads, s.ID)
+	return compiled{program: p, reads: stepsRead(r, checked)}
+}
+
+// sizes charges by size for what cel-go charges one unit for: operators on values
+// whose types are known only at run time. Without it, a text doubled again and
+// again costs nothing until the memory is gone.
+type sizes struct{}
+
+var _ interpreter.ActualCostEstimator = sizes{}
+
+// CallCost implements interpreter.ActualCostEstimator.
+func (sizes) CallCost(function, overload string, args []ref.Val, result ref.Val) *uint64 {
+	if overload != "" {
+		return nil
+	}
+	var n uint64
+	switch function {
+	case operators.Add:
+		n = size(result)
+	case operators.Equals, operators.NotEquals, operators.In:
+		for _, a := range args {
+			n += size(a)
+		}
+	default:
+		return nil
+	}
+	n++
+	return &n
+}
+
+// size of a value in cost units: ten bytes of text or one entry a unit, as
+// cel-go counts.
+func size(v ref.Val) uint64 {
+	switch v := v.(type) {
+	case types.String:
+		return uint64(len(v)) / 10
+	case types.Bytes:
+		return uint64(len(v)) / 10
+	case traits.Lister:
+		if n, ok := v.Size().(types.Int); ok {
+			return uint64(max(n, 0))
 		}
 	}
-	return compiled{program: p, reads: reads}
+	return 0
+}
+
+// stepsRead lists the steps whose answers an expression reads, in the order of
+// the runbook. A word in a text or the name of a field is no reading.
+func stepsRead(r *Runbook, checked *cel.Ast) []string {
+	idents := map[string]bool{}
+	ast.PreOrderVisit(checked.NativeRep().Expr(), ast.NewExprVisitor(func(e ast.Expr) {
+		if e.Kind() == ast.IdentKind {
+			idents[strings.TrimPrefix(e.AsIdent(), ".")] = true
+		}
+	}))
+	var out []string
+	for _, s := range r.Steps {
+		if idents[s.ID] {
+			out = append(out, s.ID)
+		}
+	}
+	return out
 }
 
 // eval runs an expression over facts.
@@ -110,6 +197,8 @@ func (e *Engine) eval(ctx context.Context, r *Runbook, expr string, vars map[str
 	if c.err != nil {
 		return nil, nil, fmt.Errorf("%q: %w", expr, c.err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, e.patience)
+	defer cancel()
 	v, _, err := c.program.ContextEval(ctx, vars)
 	if err != nil {
 		return nil, c.reads, fmt.Errorf("%q: %w", expr, err)
@@ -134,24 +223,26 @@ func (e *Engine) boolean(ctx context.Context, r *Runbook, expr string, vars map[
 }
 
 // hole finds {{ expr }}.
-func hole() *regexp.Regexp { return regexp.MustCompile(`\{\{(.*?)\}\}`) }
+func hole() *regexp.Regexp { return regexp.MustCompile(`(?s)\{\{(.*?)\}\}`) }
 
-// text fills the holes of a template. What cannot be evaluated because it is
-// missing becomes empty; the linter warns about it beforehand.
-func (e *Engine) text(ctx context.Context, r *Runbook, tmpl string, vars map[string]any) (string, []string) {
+// text fills the holes of a template. ok is false when a hole could not be
+// filled because what it reads is missing or of another shape; the text is then
+// full of gaps and no text to show.
+func (e *Engine) text(ctx context.Context, r *Runbook, tmpl string, vars map[string]any) (text string, reads []string, ok bool) {
 	if !strings.Contains(tmpl, "{{") {
-		return tmpl, nil
+		return tmpl, nil, true
 	}
-	var reads []string
+	ok = true
 	out := hole().ReplaceAllStringFunc(tmpl, func(h string) string {
 		v, rd, err := e.eval(ctx, r, strings.TrimSpace(h[2:len(h)-2]), vars)
 		reads = append(reads, rd...)
 		if err != nil {
+			ok = false
 			return ""
 		}
 		return format(v)
 	})
-	return strings.TrimSpace(out), reads
+	return strings.TrimSpace(out), reads, ok
 }
 
 // value renders a template; one that is exactly one hole keeps its type.
@@ -166,7 +257,10 @@ func (e *Engine) value(ctx context.Context, r *Runbook, v any, vars map[string]a
 			}
 			return native(out)
 		}
-		s, _ := e.text(ctx, r, v, vars)
+		s, _, ok := e.text(ctx, r, v, vars)
+		if !ok {
+			return nil
+		}
 		return s
 	case map[string]any:
 		out := map[string]any{}
@@ -179,53 +273,73 @@ func (e *Engine) value(ctx context.Context, r *Runbook, v any, vars map[string]a
 	case []any:
 		out := make([]any, 0, len(v))
 		for _, x := range v {
-			out = append(out, e.value(ctx, r, x, vars))
+			if y := e.value(ctx, r, x, vars); y != nil {
+				out = append(out, y)
+			}
 		}
 		return out
 	}
 	return v
 }
 
-// format writes a value for people: whole numbers without a fraction.
-func format(v ref.Val) string {
-	switch x := v.Value().(type) {
-	case string:
-		return x
-	case float64:
-		if x == float64(int64(x)) {
-			return fmt.Sprint(int64(x))
-		}
-		return fmt.Sprintf("%.3g", x)
+// format writes a value for people: whole numbers without a fraction or an
+// exponent, lists joined by commas, mappings as "key: value" in a stable order.
+func format(v ref.Val) string { return written(native(v)) }
+
+func written(v any) string {
+	switch v := v.(type) {
 	case nil:
 		return ""
-	}
-	if v.Type() == types.NullType {
-		return ""
-	}
-	n := native(v)
-	if l, ok := n.([]any); ok {
-		parts := make([]string, 0, len(l))
-		for _, p := range l {
-			parts = append(parts, fmt.Sprint(p))
+	case string:
+		return v
+	case float64:
+		// Beyond 2^53 a float64 is no exact whole number any more.
+		if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
+			return strconv.FormatInt(int64(v), 10)
+		}
+		if math.Abs(v) >= 1000 && math.Abs(v) < 1<<53 {
+			return strconv.FormatFloat(v, 'f', -1, 64)
+		}
+		return strconv.FormatFloat(v, 'g', 3, 64)
+	case []any:
+		parts := make([]string, 0, len(v))
+		for _, x := range v {
+			parts = append(parts, written(x))
+		}
+		return strings.Join(parts, ", ")
+	case map[string]any:
+		parts := make([]string, 0, len(v))
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			parts = append(parts, k+": "+written(v[k]))
 		}
 		return strings.Join(parts, ", ")
 	}
-	return fmt.Sprint(n)
+	return fmt.Sprint(v)
 }
 
-// native turns a CEL value into plain Go data.
+// native turns a CEL value into plain Go data: maps, lists, scalars and nil.
 func native(v ref.Val) any {
-	switch v.Type() {
-	case types.ListType:
-		if x, err := v.ConvertToNative(reflect.TypeFor[[]any]()); err == nil {
-			return x
-		}
-	case types.MapType:
-		if x, err := v.ConvertToNative(reflect.TypeFor[map[string]any]()); err == nil {
-			return x
-		}
-	case types.NullType:
+	switch v := v.(type) {
+	case types.Null:
 		return nil
+	case *types.Optional:
+		if !v.HasValue() {
+			return nil
+		}
+		return native(v.GetValue())
+	case traits.Lister:
+		out := []any{}
+		for it := v.Iterator(); it.HasNext() == types.True; {
+			out = append(out, native(it.Next()))
+		}
+		return out
+	case traits.Mapper:
+		out := map[string]any{}
+		for it := v.Iterator(); it.HasNext() == types.True; {
+			k := it.Next()
+			out[fmt.Sprint(k.Value())] = native(v.Get(k))
+		}
+		return out
 	}
 	return v.Value()
 }

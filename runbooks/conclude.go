@@ -2,8 +2,10 @@ package runbooks
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // StepFact is what a step's tool answered.
@@ -128,7 +130,10 @@ func (e *Engine) Wanted(ctx context.Context, r *Runbook, s Step, f Facts) (bool,
 	return ok, err
 }
 
-// Conclude judges every cause of a runbook.
+// Conclude judges every cause of a runbook. A cause fires only when everything
+// it reads is there: an expression that fails, a step that failed or was not
+// run, and words that cannot be filled make it unknown, never true and never
+// ruled out.
 func (e *Engine) Conclude(ctx context.Context, r *Runbook, f Facts) []Verdict {
 	var out []Verdict
 	for _, c := range r.Causes {
@@ -138,7 +143,7 @@ func (e *Engine) Conclude(ctx context.Context, r *Runbook, f Facts) []Verdict {
 		}
 		hit := false
 		for _, x := range f.all(r) {
-			if x["code"] == c.Finding && (x["role"] == "fault" || x["role"] == "symptom" || c.When != "") {
+			if x["code"] == c.Finding && present(x, c) {
 				hit = true
 				out = append(out, e.judge(ctx, r, c, f, x))
 			}
@@ -152,10 +157,23 @@ func (e *Engine) Conclude(ctx context.Context, r *Runbook, f Facts) []Verdict {
 	return out
 }
 
+// present reports whether a finding is something a cause can be named for:
+// trouble now, or context where the cause says when it counts. What is over is
+// no cause of what is.
+func present(finding map[string]any, c Cause) bool {
+	switch finding["role"] {
+	case "fault", "symptom":
+		return true
+	case "context":
+		return c.When != ""
+	}
+	return false
+}
+
 // judge weighs one cause, for one finding if it has one.
 func (e *Engine) judge(ctx context.Context, r *Runbook, c Cause, f Facts, finding map[string]any) Verdict {
 	vars := f.vars(r, finding)
-	v := Verdict{Cause: c, Finding: finding, Code: c.Code, Confidence: c.Confidence, Subject: f.Subject}
+	v := Verdict{Cause: c, Finding: finding, Code: first(c.Code, str(finding["code"])), Confidence: c.Confidence, Subject: f.Subject}
 	ok, reads, err := e.boolean(ctx, r, c.When, vars)
 	v.Steps = append(v.Steps, reads...)
 	if missing := f.failed(reads); missing != "" {
@@ -172,7 +190,6 @@ func (e *Engine) judge(ctx context.Context, r *Runbook, c Cause, f Facts, findin
 	}
 	v.State = Fired
 	if finding != nil {
-		v.Code = first(c.Code, str(finding["code"]))
 		if m, ok := finding["subject"].(map[string]any); ok {
 			v.Subject = m
 		}
@@ -182,23 +199,38 @@ func (e *Engine) judge(ctx context.Context, r *Runbook, c Cause, f Facts, findin
 		}
 	}
 	if c.Subject != "" {
-		if x, reads, err := e.eval(ctx, r, c.Subject, vars); err == nil {
-			if m, ok := native(x).(map[string]any); ok {
-				v.Subject = m
-				v.Steps = append(v.Steps, reads...)
-			}
+		x, reads, err := e.eval(ctx, r, c.Subject, vars)
+		m, ok := map[string]any(nil), false
+		if err == nil {
+			m, ok = native(x).(map[string]any)
 		}
-	}
-	fill := func(t string) string {
-		s, reads := e.text(ctx, r, t, vars)
+		if !ok || str(m["kind"]) == "" || str(m["name"]) == "" {
+			// Blaming the default subject instead would blame the wrong thing.
+			v.State, v.Err = Unknown, fmt.Sprintf("its subject %q is no reference with kind and name", c.Subject)
+			return v
+		}
+		v.Subject = m
 		v.Steps = append(v.Steps, reads...)
-		return s
+	}
+	fill := func(t string) (string, bool) {
+		s, reads, ok := e.text(ctx, r, t, vars)
+		if ok {
+			v.Steps = append(v.Steps, reads...)
+		}
+		return s, ok
 	}
 	if c.Say != "" {
-		v.Statement = fill(c.Say)
+		switch say, ok := fill(c.Say); {
+		case ok:
+			v.Statement = say
+		case v.Statement == "":
+			// Nothing else says what was found.
+			v.State, v.Err = Unknown, fmt.Sprintf("its words cannot be filled: %q", c.Say)
+			return v
+		}
 	}
 	for _, d := range c.Detail {
-		if s := fill(d); s != "" {
+		if s, ok := fill(d); ok && s != "" {
 			v.Detail = append(v.Detail, s)
 		}
 	}
@@ -206,17 +238,46 @@ func (e *Engine) judge(ctx context.Context, r *Runbook, c Cause, f Facts, findin
 		if ok, _, err := e.boolean(ctx, r, fx.When, vars); err != nil || !ok {
 			continue
 		}
-		p := Proposal{Action: fx.Action, Params: map[string]string{}, Why: fill(fx.Why)}
-		for k, t := range fx.With {
-			if s := fill(t); s != "" {
-				p.Params[k] = s
-			}
+		if params, ok := e.params(ctx, r, fx, vars); ok {
+			p := Proposal{Action: fx.Action, Params: params}
+			p.Why, _ = fill(fx.Why)
+			v.Proposals = append(v.Proposals, p)
 		}
-		v.Proposals = append(v.Proposals, p)
 	}
 	slices.Sort(v.Steps)
 	v.Steps = slices.Compact(v.Steps)
 	return v
+}
+
+// params fills the parameters of a fix. A fix with a hole that cannot be filled,
+// without a parameter that its action requires, without an object that it names, or
+// for an action that the catalogue lacks, is none: it would change the wrong thing,
+// or nothing. Another text that is one hole may come out empty; it is left out then.
+func (e *Engine) params(ctx context.Context, r *Runbook, fx Fix, vars map[string]any) (map[string]string, bool) {
+	action, known := e.actions()[fx.Action]
+	if !known {
+		return nil, false
+	}
+	out := map[string]string{}
+	for name, tmpl := range fx.With {
+		whole := hole().FindString(tmpl) == strings.TrimSpace(tmpl)
+		for _, m := range hole().FindAllStringSubmatch(tmpl, -1) {
+			x, _, err := e.eval(ctx, r, strings.TrimSpace(m[1]), vars)
+			if err != nil || !whole && strings.TrimSpace(format(x)) == "" {
+				return nil, false
+			}
+		}
+		if s, _, ok := e.text(ctx, r, tmpl, vars); ok && s != "" {
+			out[name] = s
+		}
+	}
+	for _, p := range action.Params {
+		_, named := fx.With[p.Name]
+		if (p.Required || p.Object && named) && out[p.Name] == "" {
+			return nil, false
+		}
+	}
+	return out, true
 }
 
 // failed says which of the steps did not answer.
@@ -231,7 +292,9 @@ func (f Facts) failed(steps []string) string {
 	return ""
 }
 
-// rivals tells each cause that fired which of its rivals are ruled out.
+// rivals tells each cause that fired which of its rivals are ruled out: those
+// that no finding and no condition speaks for, where the evidence says so. What
+// was not looked at is not ruled out.
 func (e *Engine) rivals(ctx context.Context, r *Runbook, f Facts, all []Verdict) {
 	codes := map[string]bool{}
 	for _, x := range f.all(r) {
@@ -244,16 +307,35 @@ func (e *Engine) rivals(ctx context.Context, r *Runbook, f Facts, all []Verdict)
 			continue
 		}
 		for _, name := range all[i].Cause.Rivals {
-			j := slices.IndexFunc(all, func(v Verdict) bool { return v.Cause.ID == name })
-			if j < 0 || all[j].State != RuledOut || codes[all[j].Code] {
+			var steps []string
+			j := -1
+			for k, v := range all {
+				if v.Cause.ID != name {
+					continue
+				}
+				// One cause may be judged for several findings.
+				if v.State != RuledOut || codes[v.Code] {
+					j = -1
+					break
+				}
+				j = k
+				steps = append(steps, v.Steps...)
+			}
+			if j < 0 {
 				continue
 			}
 			c := all[j].Cause
-			why, reads := e.text(ctx, r, c.Unless, f.vars(r, all[i].Finding))
-			if f.failed(reads) != "" || (c.Unless != "" && why == "") {
-				continue
+			why, reads, ok := e.text(ctx, r, c.Unless, f.vars(r, all[i].Finding))
+			if !ok || why == "" || f.failed(reads) != "" {
+				continue // the evidence does not say so
 			}
-			all[i].Rivals = append(all[i].Rivals, Rival{Code: all[j].Code, What: first(c.Title, c.ID), Why: why, Steps: slices.Compact(slices.Sorted(slices.Values(append(reads, all[j].Steps...))))})
+			steps = append(steps, reads...)
+			slices.Sort(steps)
+			steps = slices.Compact(steps)
+			if len(steps) == 0 && !strings.Contains(c.Unless, "{{") {
+				continue // a sentence that rests on nothing
+			}
+			all[i].Rivals = append(all[i].Rivals, Rival{Code: all[j].Code, What: first(c.Title, c.ID), Why: why, Steps: steps})
 		}
 	}
 }

@@ -45,11 +45,20 @@ type Graph struct {
 	out   map[incident.Ref][]incident.Edge
 	nodes []incident.Ref
 	seen  map[incident.Ref]bool
+	// at finds an edge in out: a survey of a large cluster adds thousands from
+	// one node.
+	at map[key]int
+}
+
+type key struct {
+	from     incident.Ref
+	relation string
+	to       incident.Ref
 }
 
 // New makes an empty graph.
 func New() *Graph {
-	return &Graph{out: map[incident.Ref][]incident.Edge{}, seen: map[incident.Ref]bool{}}
+	return &Graph{out: map[incident.Ref][]incident.Edge{}, seen: map[incident.Ref]bool{}, at: map[key]int{}}
 }
 
 func (g *Graph) node(r incident.Ref) {
@@ -64,9 +73,15 @@ func (g *Graph) Add(edges ...incident.Edge) {
 	for _, e := range edges {
 		g.node(e.From)
 		g.node(e.To)
-		i := slices.IndexFunc(g.out[e.From], func(o incident.Edge) bool { return o.Relation == e.Relation && o.To == e.To })
-		if i < 0 {
-			e.Evidence = slices.Clone(e.Evidence)
+		k := key{e.From, e.Relation, e.To}
+		i, known := g.at[k]
+		if !known {
+			g.at[k] = len(g.out[e.From])
+			ids := e.Evidence
+			e.Evidence = nil
+			for _, id := range ids {
+				e.Evidence = addNew(e.Evidence, id)
+			}
 			g.out[e.From] = append(g.out[e.From], e)
 			continue
 		}
@@ -75,18 +90,24 @@ func (g *Graph) Add(edges ...incident.Edge) {
 			have.Note = e.Note
 		}
 		for _, id := range e.Evidence {
-			if !slices.Contains(have.Evidence, id) {
-				have.Evidence = append(have.Evidence, id)
-			}
+			have.Evidence = addNew(have.Evidence, id)
 		}
 	}
+}
+
+func addNew(ids []string, id string) []string {
+	if slices.Contains(ids, id) {
+		return ids
+	}
+	return append(ids, id)
 }
 
 // Nodes lists every thing in the order in which it was first named.
 func (g *Graph) Nodes() []incident.Ref { return slices.Clone(g.nodes) }
 
 // Out lists the edges leaving a thing, in the order in which they were added.
-func (g *Graph) Out(r incident.Ref) []incident.Edge { return g.out[r] }
+// The slice is the caller's own; the evidence of its edges is shared.
+func (g *Graph) Out(r incident.Ref) []incident.Edge { return slices.Clone(g.out[r]) }
 
 // Edges lists all edges in a stable order.
 func (g *Graph) Edges() []incident.Edge {
@@ -98,22 +119,21 @@ func (g *Graph) Edges() []incident.Edge {
 }
 
 // Path gives a shortest chain of edges from one thing to another, nil if there
-// is none or both are the same.
+// is none or both are the same. Of several shortest chains it is the one whose
+// edges were added first.
 func (g *Graph) Path(from, to incident.Ref) []incident.Edge {
 	if from == to {
 		return nil
 	}
 	came := map[incident.Ref]incident.Edge{}
 	queue := []incident.Ref{from}
-	visited := map[incident.Ref]bool{from: true}
 	for len(queue) > 0 {
 		n := queue[0]
 		queue = queue[1:]
 		for _, e := range g.out[n] {
-			if visited[e.To] {
+			if _, visited := came[e.To]; visited || e.To == from {
 				continue
 			}
-			visited[e.To] = true
 			came[e.To] = e
 			if e.To == to {
 				var path []incident.Edge
@@ -132,12 +152,26 @@ func (g *Graph) Path(from, to incident.Ref) []incident.Edge {
 // Depth gives the number of edges on a shortest way from one thing to another,
 // -1 if there is none.
 func (g *Graph) Depth(from, to incident.Ref) int {
-	if from == to {
-		return 0
+	if d, ok := g.Reach(from)[to]; ok {
+		return d
 	}
-	p := g.Path(from, to)
-	if p == nil {
-		return -1
+	return -1
+}
+
+// Reach gives everything a thing depends on, itself included, with the number
+// of edges on a shortest way. Whoever asks about many pairs asks this once.
+func (g *Graph) Reach(from incident.Ref) map[incident.Ref]int {
+	depth := map[incident.Ref]int{from: 0}
+	queue := []incident.Ref{from}
+	for len(queue) > 0 {
+		n := queue[0]
+		queue = queue[1:]
+		for _, e := range g.out[n] {
+			if _, seen := depth[e.To]; !seen {
+				depth[e.To] = depth[n] + 1
+				queue = append(queue, e.To)
+			}
+		}
 	}
-	return len(p)
+	return depth
 }

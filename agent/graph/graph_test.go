@@ -1,6 +1,7 @@
 package graph_test
 
 import (
+	"strconv"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -49,5 +50,72 @@ func TestPath(t *testing.T) {
 				t.Errorf("path %v is broken at %d", path, i)
 			}
 		}
+	}
+}
+
+// What is handed out is the caller's own.
+func TestCallersCannotChangeTheGraph(t *testing.T) {
+	t.Parallel()
+	g := graph.New()
+	ids := []string{"E1"}
+	g.Add(incident.Edge{From: ref("a"), Relation: "x", To: ref("b"), Evidence: ids})
+	ids[0] = "E9"
+	g.Nodes()[0] = ref("z")
+	g.Out(ref("a"))[0].To = ref("z")
+	g.Edges()[0].To = ref("z")
+	g.Add(edge("a", "x", "b", "E2"))
+	if diff := cmp.Diff([]incident.Edge{edge("a", "x", "b", "E1", "E2")}, g.Edges()); diff != "" {
+		t.Error(diff)
+	}
+	if len(g.Out(ref("nowhere"))) != 0 || g.Path(ref("nowhere"), ref("a")) != nil {
+		t.Error("a thing that is not there has edges")
+	}
+}
+
+// The first note stands: it came from the look nearest to the thing.
+func TestNotes(t *testing.T) {
+	t.Parallel()
+	g := graph.New()
+	add := func(note string) {
+		e := edge("a", "x", "b")
+		e.Note = note
+		g.Add(e)
+	}
+	for _, note := range []string{"", "8 devices", "9 devices"} {
+		add(note)
+	}
+	if got := g.Edges()[0].Note; got != "8 devices" {
+		t.Errorf("note %q", got)
+	}
+}
+
+// Of several shortest ways the one seen first is shown, on every run.
+func TestPathIsTheFirstSeen(t *testing.T) {
+	t.Parallel()
+	g := graph.New()
+	g.Add(edge("a", "x", "b"), edge("a", "x", "c"), edge("c", "x", "d"), edge("b", "x", "d"), edge("a", "a-first", "e"), edge("a", "b-second", "e"))
+	if p := g.Path(ref("a"), ref("d")); len(p) != 2 || p[0].To != ref("b") {
+		t.Errorf("%v", p)
+	}
+	if p := g.Path(ref("a"), ref("e")); len(p) != 1 || p[0].Relation != "a-first" {
+		t.Errorf("%v", p)
+	}
+}
+
+// A survey names tens of thousands of things at once.
+func TestManyEdges(t *testing.T) {
+	t.Parallel()
+	g := graph.New()
+	const n = 20_000
+	for range 2 {
+		for i := range n {
+			g.Add(incident.Edge{From: ref("cluster"), Relation: graph.Contains, To: incident.Ref{Kind: "Pod", Name: strconv.Itoa(i)}, Evidence: []string{"E1"}})
+		}
+	}
+	if got := len(g.Edges()); got != n {
+		t.Errorf("%d edges", got)
+	}
+	if got := len(g.Reach(ref("cluster"))); got != n+1 {
+		t.Errorf("%d reached", got)
 	}
 }

@@ -131,15 +131,21 @@ func ask(ctx context.Context, ts tool.Toolset) tool.Status {
 	}
 }
 
-// unreachable gives the error of a run that has nothing to look at: no toolset
-// is ready and at least one is broken.
+// unreachable gives the error of a run that has nothing to look at: none of the
+// toolsets that know objects by name is ready and at least one is broken, or may
+// not be read at all. Where no toolset knows names, all of them count.
 func (r *run) unreachable() error {
+	resolves := func(s status) bool { _, ok := s.set.(tool.Resolver); return ok }
+	some := slices.ContainsFunc(r.statuses, resolves)
 	var broken *status
 	for i, s := range r.statuses {
+		if some && !resolves(s) {
+			continue
+		}
 		if s.State == tool.Ready {
 			return nil
 		}
-		if s.State == tool.Broken && broken == nil {
+		if s.State == tool.Broken && (broken == nil || broken.State != tool.Broken) || s.State == tool.Denied && broken == nil {
 			broken = &r.statuses[i]
 		}
 	}
@@ -283,7 +289,10 @@ func (r *run) gaps(have []incident.Gap) []incident.Gap {
 		}
 		if l, ok := s.set.(Limiter); ok && s.State == tool.Ready {
 			for _, g := range l.Limits() {
-				add(g)
+				// What triage was told of the same refusal stands.
+				if !slices.ContainsFunc(out, func(o incident.Gap) bool { return strings.Contains(o.Why, r.cfg.Redactor.String(g.Why)) }) {
+					add(g)
+				}
 			}
 		}
 	}

@@ -40,9 +40,9 @@ func (e *Error) Error() string {
 // Unwrap gives the operator's error.
 func (e *Error) Unwrap() error { return e.Err }
 
-// KindOf gives the kind of an error, Internal if it is not an *Error.
+// KindOf gives the kind of an error, Internal if it is not an *Error or says none.
 func KindOf(err error) Kind {
-	if e, ok := errors.AsType[*Error](err); ok {
+	if e, ok := errors.AsType[*Error](err); ok && e.Kind != "" {
 		return e.Kind
 	}
 	return Internal
@@ -50,8 +50,8 @@ func KindOf(err error) Kind {
 
 // UserText gives the sentence for people, with the way out where there is one.
 func UserText(err error) string {
-	var e *Error
-	if !errors.As(err, &e) {
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
 		return err.Error()
 	}
 	if e.Fix != "" {
@@ -60,8 +60,8 @@ func UserText(err error) string {
 	return e.User
 }
 
-// Errorf makes an *Error of a kind; a %w verb keeps the cause.
+// Errorf makes an *Error of a kind; %w verbs keep the causes.
 func Errorf(kind Kind, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
-	return &Error{Kind: kind, User: err.Error(), Err: errors.Unwrap(err)}
+	return &Error{Kind: kind, User: err.Error(), Err: err}
 }

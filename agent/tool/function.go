@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -34,11 +36,16 @@ type Function[In, Out any] struct {
 
 var _ Tool = (*Function[struct{}, struct{}])(nil)
 
-// New makes a tool. It fails when a schema cannot be inferred, the name is
-// empty or the effect is unknown; a toolset returns that error from its own New.
+// New makes a tool. It fails when a schema cannot be inferred, the input is no
+// object, the name is not one that model servers take or the effect is unknown;
+// a toolset returns that error from its own New.
 func New[In, Out any](info Info, fn Func[In, Out]) (*Function[In, Out], error) {
-	if info.Name == "" || info.Text == "" {
-		return nil, fmt.Errorf("tool %q: name and text are required", info.Name)
+	// The names OpenAI's API takes, the narrowest of them.
+	if !regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`).MatchString(info.Name) {
+		return nil, fmt.Errorf("tool %q: a name has 1 to 64 letters, digits, _ or -", info.Name)
+	}
+	if strings.TrimSpace(info.Text) == "" || fn == nil {
+		return nil, fmt.Errorf("tool %s: text and function are required", info.Name)
 	}
 	if info.Effect != Read && info.Effect != Probe {
 		return nil, fmt.Errorf("tool %s: effect %q is neither %q nor %q", info.Name, info.Effect, Read, Probe)
@@ -49,6 +56,9 @@ func New[In, Out any](info Info, fn Func[In, Out]) (*Function[In, Out], error) {
 	in, err := jsonschema.For[In](opts)
 	if err != nil {
 		return nil, fmt.Errorf("tool %s: input schema: %w", info.Name, err)
+	}
+	if in.Type != "object" {
+		return nil, fmt.Errorf("tool %s: its input is %s, and a call's arguments are an object: use a struct", info.Name, reflect.TypeFor[In]())
 	}
 	flatten(in)
 	out, err := jsonschema.For[Out](opts)
@@ -136,6 +146,7 @@ func Signature(s *jsonschema.Schema) string {
 		for n := range s.Properties {
 			names = append(names, n)
 		}
+		slices.Sort(names)
 	}
 	parts := make([]string, 0, len(names))
 	for _, n := range names {
@@ -144,6 +155,9 @@ func Signature(s *jsonschema.Schema) string {
 			continue
 		}
 		t := p.Type
+		if t == "" {
+			t = "any"
+		}
 		if !required[n] {
 			t += ", optional"
 		}

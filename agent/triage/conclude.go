@@ -15,6 +15,7 @@ const maxCauses = 5
 
 // conclude turns findings and runbook verdicts into the assessment.
 func (s *session) conclude(fired []*candidate) incident.Assessment {
+	s.reached = map[incident.Ref]map[incident.Ref]int{} // the graph is complete
 	cands := s.rank(s.candidates(fired))
 	hist := s.history()
 	symptoms := s.symptoms()
@@ -28,7 +29,8 @@ func (s *session) conclude(fired []*candidate) incident.Assessment {
 	case len(symptoms) > 0:
 		d.Outcome = incident.Inconclusive
 		d.Unexplained = symptoms
-	case len(s.checked) == 0:
+	case len(s.checked) == 0 || len(s.unseen) > 0:
+		// What could not be looked at is not known to be well.
 		d.Outcome = incident.Inconclusive
 	case len(hist) > 0 && s.rooted(hist):
 		d.Outcome = incident.Recovered
@@ -51,7 +53,7 @@ func (s *session) conclude(fired []*candidate) incident.Assessment {
 }
 
 // measured are alerts about a quantity, which the objects of a cluster do not show.
-var measured = regexp.MustCompile(`(?i)filling|outofspace|almostout|spacelow|diskfull|throttl|latency|budget|burn|saturat|overcommit|temperature|memory(?:usage|high|pressure)|cpu(?:usage|high)|high(?:memory|cpu|load)|errorrate|errors?high|5xx|4xx|slow|utili[sz]ation|\becc|xid|nvlink|dcgm|clockevent|iops|inode`)
+var measured = regexp.MustCompile(`(?i)filling|outofspace|almostout|spacelow|diskfull|throttl|latency|errorbudget|burn|saturat|overcommit|temperature|memory(?:usage|high|pressure)|cpu(?:usage|high)|high(?:memory|cpu|load)|errorrate|errors?high|5xx|4xx|slow|utili[sz]ation|\becc|xid|nvlink|dcgm|clockevent|iops|inode`)
 
 // unmeasured takes back that all is well, where an alert speaks of a quantity that
 // nothing here has read.
@@ -71,53 +73,62 @@ func (s *session) candidates(fired []*candidate) []*candidate {
 		if f.Role != incident.Fault {
 			continue
 		}
-		if i := slices.IndexFunc(out, func(c *candidate) bool { return c.cause.Code == f.Code && c.cause.Subject == f.Subject }); i >= 0 {
-			c := out[i]
-			c.cause.Evidence = appendNew(c.cause.Evidence, f.Evidence...)
-			if c.finding.Code == "" {
-				c.finding, c.severity = f, f.Severity
+		named := false
+		for _, c := range fired {
+			// A runbook may give the fault another code or blame something else for it.
+			if c.cause.Code == f.Code && c.cause.Subject == f.Subject || c.finding.Code == f.Code && c.finding.Subject == f.Subject {
+				named = true
+				c.cause.Evidence = appendNew(c.cause.Evidence, f.Evidence...)
+				if c.finding.Code == "" {
+					c.finding, c.severity = f, f.Severity
+				}
 			}
-			continue
 		}
-		out = append(out, &candidate{finding: f, severity: f.Severity, cause: incident.Cause{
-			Subject: f.Subject, Code: f.Code, Statement: f.Message, Confidence: f.Score(), Evidence: slices.Clone(f.Evidence),
-		}})
+		if !named {
+			out = append(out, &candidate{finding: f, severity: f.Severity, cause: incident.Cause{
+				Subject: f.Subject, Code: f.Code, Statement: f.Message, Confidence: f.Score(), Evidence: slices.Clone(f.Evidence),
+			}})
+		}
 	}
 	return out
 }
 
 // pick takes the causes that stand: not explained by another, tied to what was
-// asked, and each accounting for a symptom that no earlier one accounts for. A
-// fault without any symptom counts when it is on a subject asked about, is one
-// a survey turned up, or is critical and directly beneath the subject.
+// asked, well supported, and each accounting for a symptom that no earlier one
+// accounts for. A fault without any symptom counts when it is on a subject asked
+// about, is one a survey turned up, or is critical and directly beneath the
+// subject.
 func (s *session) pick(cands []*candidate, symptoms []incident.Finding) []*candidate {
 	open := map[incident.Ref]bool{}
 	for _, f := range symptoms {
 		open[f.Subject] = true
 	}
-	survey := len(s.surveyed) > 0
+	if len(symptoms) == 0 {
+		// A fault on what was asked about wants an explanation as a symptom does.
+		for _, r := range s.roots {
+			if s.sick(r) {
+				open[r] = true
+			}
+		}
+	}
 	var out []*candidate
 	for _, c := range cands {
 		if c.under != nil || c.depth < 0 || len(out) == maxCauses {
 			continue
 		}
-		explainsOpen := false
-		for ref := range open {
-			if s.explains(c.cause.Subject, ref) {
-				explainsOpen = true
-				delete(open, ref)
-			}
-		}
-		stands := explainsOpen
+		stands := false
 		switch {
-		case stands:
-		case len(symptoms) == 0 && c.depth == 0:
+		case c.score < strong:
+			// True, but not shown to stand in the way: it is an answer only where it
+			// was asked about and nothing else is wrong.
+			stands = len(symptoms) == 0 && c.depth == 0
+		case s.closes(c, open, cands):
 			stands = true
-		case len(symptoms) == 0 && c.depth == 1 && c.severity == incident.Critical && c.score >= strong:
+		case len(symptoms) == 0 && (c.depth == 0 || c.depth == 1 && c.severity == incident.Critical):
 			stands = true
-		case survey && c.score >= strong && !s.beside(c, out):
+		case s.turnedUp(c) && !s.beside(c, out):
 			stands = true
-		case len(out) > 0 && c.score >= out[0].score-0.02 && s.sameSymptom(c, out[0], symptoms) && c.score >= strong:
+		case len(out) > 0 && c.score >= out[0].score-0.02 && s.sameSymptom(c, out[0], symptoms):
 			// As well supported as the first and about the same symptom: both are
 			// named, since removing one alone would not help.
 			stands = true
@@ -129,10 +140,35 @@ func (s *session) pick(cands []*candidate, symptoms []incident.Finding) []*candi
 	return out
 }
 
+// closes takes the symptoms that a cause accounts for out of the open ones, and
+// reports whether there was one. A cause that began long after another that also
+// accounts for a symptom leaves it to that one.
+func (s *session) closes(c *candidate, open map[incident.Ref]bool, all []*candidate) bool {
+	closed := false
+	for ref := range open {
+		if !s.explains(c.cause.Subject, ref) {
+			continue
+		}
+		earlier := slices.ContainsFunc(all, func(o *candidate) bool {
+			return o != c && o.under == nil && o.score >= strong && !notLater(c, o) && s.explains(o.cause.Subject, ref)
+		})
+		if !earlier {
+			closed = true
+			delete(open, ref)
+		}
+	}
+	return closed
+}
+
+// turnedUp reports whether a survey that was asked for leads to a cause.
+func (s *session) turnedUp(c *candidate) bool {
+	return slices.ContainsFunc(s.roots, func(r incident.Ref) bool { return s.surveyed[r] && s.explains(c.cause.Subject, r) })
+}
+
 // beside reports whether a picked cause sits on the same subject already.
 func (s *session) beside(c *candidate, picked []*candidate) bool {
 	return slices.ContainsFunc(picked, func(o *candidate) bool {
-		return o.cause.Subject == c.cause.Subject || s.graph.Path(o.cause.Subject, c.cause.Subject) != nil || s.graph.Path(c.cause.Subject, o.cause.Subject) != nil
+		return o.cause.Subject == c.cause.Subject || s.depends(o.cause.Subject, c.cause.Subject) || s.depends(c.cause.Subject, o.cause.Subject)
 	})
 }
 

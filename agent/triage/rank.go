@@ -34,6 +34,12 @@ const (
 	strong = 0.5
 	// unconnected multiplies the score of a fault no edge ties to the question.
 	unconnected = 0.4
+	// slack is by how much less a deeper fault may be supported than what it
+	// explains: a node's mild trouble does not explain that an image is not found.
+	slack = 0.05
+	// criticalSlack is that of a critical fault: what stops a node outright is
+	// often less sure than the words of the program that suffers.
+	criticalSlack = 0.16
 )
 
 // rank orders the candidates: what explains others before what is explained,
@@ -92,9 +98,10 @@ func (s *session) ownFirst(cands []*candidate) []*candidate {
 	return cands
 }
 
-// explainer finds a stronger candidate on something that c's subject depends
-// on. On one and the same subject the more severe explains the milder: that a
-// container was killed for memory explains that it restarts.
+// explainer finds a candidate on something that c's subject depends on and that
+// is about as well supported, or more severe. On one and the same subject the
+// more severe explains the milder: that a container was killed for memory
+// explains that it restarts.
 func (s *session) explainer(c *candidate, all []*candidate) *candidate {
 	var best *candidate
 	for _, o := range all {
@@ -108,12 +115,20 @@ func (s *session) explainer(c *candidate, all []*candidate) *candidate {
 			continue
 		}
 		there := s.graph.Path(c.cause.Subject, o.cause.Subject)
-		if there == nil || c.finding.Params["within"] != "" && beneath(there) {
+		if there != nil && c.finding.Params["within"] != "" && beneath(there) {
+			continue
+		}
+		severer := o.severity.Weight() > c.severity.Weight()
+		allowed := slack
+		if o.severity == incident.Critical {
+			allowed = criticalSlack
+		}
+		if !s.depends(c.cause.Subject, o.cause.Subject) || o.cause.Confidence+allowed < c.cause.Confidence && !severer {
 			continue
 		}
 		// Two things that depend on each other explain nothing: keep both.
 		// That an agent runs on the node which fails for want of it is no such circle.
-		if back := s.graph.Path(o.cause.Subject, c.cause.Subject); back != nil && o.severity.Weight() <= c.severity.Weight() && !(byAgent(c.finding) && len(back) == 1 && beneath(back)) {
+		if s.depends(o.cause.Subject, c.cause.Subject) && !severer && !s.agentOf(o, c) {
 			continue
 		}
 		if best == nil || o.score > best.score {
@@ -136,6 +151,13 @@ func byAgent(f incident.Finding) bool {
 	return f.Params["driver"] != "" || f.Params["agents"] != ""
 }
 
+// agentOf reports whether o sits on an agent that runs on the node which c is
+// about, and whose work c's fault is.
+func (s *session) agentOf(o, c *candidate) bool {
+	back := s.graph.Path(o.cause.Subject, c.cause.Subject)
+	return byAgent(c.finding) && len(back) == 1 && beneath(back)
+}
+
 // notLater reports whether o may have caused c: a cause does not begin after
 // its effect. Unknown times forbid nothing.
 func notLater(o, c *candidate) bool {
@@ -150,18 +172,36 @@ func notLater(o, c *candidate) bool {
 func (s *session) reach(to incident.Ref) (incident.Ref, int) {
 	best, depth := incident.Ref{}, -1
 	for _, r := range s.roots {
-		if d := s.graph.Depth(r, to); d >= 0 && (depth < 0 || d < depth) {
+		if d, ok := s.below(r)[to]; ok && (depth < 0 || d < depth) {
 			best, depth = r, d
 		}
 	}
 	return best, depth
 }
 
-// symptoms lists the symptom findings, those on the subjects asked about first.
+// below gives what a thing depends on, remembered: the ranking asks about every
+// pair, and a survey of a large cluster has thousands of things.
+func (s *session) below(from incident.Ref) map[incident.Ref]int {
+	if r, ok := s.reached[from]; ok {
+		return r
+	}
+	r := s.graph.Reach(from)
+	s.reached[from] = r
+	return r
+}
+
+// depends reports whether one thing depends on another.
+func (s *session) depends(from, on incident.Ref) bool {
+	_, ok := s.below(from)[on]
+	return ok && from != on
+}
+
+// symptoms lists the symptoms of what was asked about and of what it depends on,
+// those on the subjects asked about first.
 func (s *session) symptoms() []incident.Finding {
 	var out []incident.Finding
 	for _, f := range s.findings {
-		if f.Role == incident.Symptom {
+		if _, d := s.reach(f.Subject); f.Role == incident.Symptom && d >= 0 {
 			out = append(out, f)
 		}
 	}
@@ -174,7 +214,7 @@ func (s *session) symptoms() []incident.Finding {
 // explains reports whether a cause accounts for a symptom: it sits on the same
 // thing or on something the thing depends on.
 func (s *session) explains(c incident.Ref, symptom incident.Ref) bool {
-	return c == symptom || s.graph.Path(symptom, c) != nil
+	return c == symptom || s.depends(symptom, c)
 }
 
 func bool2int(b bool) int {

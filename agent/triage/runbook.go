@@ -19,7 +19,7 @@ func (s *session) runRunbooks(ctx context.Context, q incident.Question, r readin
 	if s.library == nil {
 		return nil, nil
 	}
-	query := runbooks.Query{Words: r.words}
+	query := runbooks.Query{Words: r.words, Alerts: r.alerts}
 	for _, f := range s.findings {
 		if abnormal(f) {
 			query.Findings = appendNew(query.Findings, f.Code)
@@ -27,19 +27,28 @@ func (s *session) runRunbooks(ctx context.Context, q incident.Question, r readin
 	}
 	var alert map[string]any
 	if q.Alert != nil {
-		query.Alerts = []string{q.Alert.Name}
+		query.Alerts = appendNew(query.Alerts, q.Alert.Name)
 		alert = plain(q.Alert)
 	}
+	// What names no cause, such as a skill, is for reading.
+	matches := slices.DeleteFunc(s.library.Match(query), func(m runbooks.Match) bool { return len(m.Runbook.Causes) == 0 })
 	var out []*candidate
-	for _, m := range limit(s.order(s.library.Match(query)), s.limits.Runbooks) {
-		found, err := s.runOne(ctx, m.Runbook, alert)
-		if err != nil {
-			return nil, err
+	for _, m := range limit(s.order(matches), s.limits.Runbooks) {
+		about := s.subjectsOf(m.Runbook)
+		for _, subject := range limit(about, maxRuns) {
+			found, err := s.runOne(ctx, m.Runbook, subject, limit(about, maxRuns), alert)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, found...)
 		}
-		out = append(out, found...)
 	}
 	return merge(out), nil
 }
+
+// maxRuns is for how many subjects one runbook's steps are run. Faults of its
+// kind on further subjects stand as they were found.
+const maxRuns = 3
 
 // order puts runbooks first that match faults, since those can name a cause.
 func (s *session) order(ms []runbooks.Match) []runbooks.Match {
@@ -60,12 +69,14 @@ func (s *session) order(ms []runbooks.Match) []runbooks.Match {
 	return ms
 }
 
-func (s *session) runOne(ctx context.Context, r *runbooks.Runbook, alert map[string]any) ([]*candidate, error) {
-	facts := runbooks.Facts{Subject: plain(s.subjectOf(r)), Alert: alert, Steps: map[string]runbooks.StepFact{}}
+// runOne runs a runbook for one of the subjects it is about.
+func (s *session) runOne(ctx context.Context, r *runbooks.Runbook, subject incident.Ref, about []incident.Ref, alert map[string]any) ([]*candidate, error) {
+	facts := runbooks.Facts{Subject: plain(subject), Alert: alert, Steps: map[string]runbooks.StepFact{}}
 	for _, f := range s.findings {
 		facts.Findings = append(facts.Findings, plain(f))
 	}
 	cited := map[string]string{}
+	own := map[incident.Ref]bool{subject: true} // what the steps speak of
 	for _, st := range r.Steps {
 		wanted, err := s.engine.Wanted(ctx, r, st, facts)
 		if err != nil || !wanted {
@@ -89,27 +100,46 @@ func (s *session) runOne(ctx context.Context, r *runbooks.Runbook, alert map[str
 		cited[st.ID] = ev.ID
 		s.addFindings(res.Findings)
 		s.graph.Add(res.Edges...)
+		for _, f := range res.Findings {
+			own[f.Subject] = true
+		}
 	}
+	reach := s.graph.Reach(subject)
 	var out []*candidate
 	for _, v := range s.engine.Conclude(ctx, r, facts) {
-		if v.State == runbooks.Fired {
-			out = append(out, s.candidate(r, v, cited))
+		if v.State != runbooks.Fired {
+			continue
 		}
+		c := s.candidate(r, v, cited)
+		on := c.finding.Subject
+		// What the steps said of one subject proves nothing of another: a finding
+		// elsewhere is judged in the run for its own subject.
+		if v.Finding != nil && !own[on] {
+			_, below := reach[on]
+			if slices.Contains(about, on) || len(v.Steps) > 0 && !below && s.graph.Depth(on, subject) < 0 {
+				continue
+			}
+		}
+		out = append(out, c)
 	}
 	return out, nil
 }
 
-// subjectOf is the subject of the finding that the runbook is about, faults
-// first, else the thing asked about.
-func (s *session) subjectOf(r *runbooks.Runbook) incident.Ref {
+// subjectsOf lists the subjects of the findings that the runbook is about, those
+// of faults if there are any, else the thing asked about.
+func (s *session) subjectsOf(r *runbooks.Runbook) []incident.Ref {
 	for _, role := range []incident.Role{incident.Fault, incident.Symptom} {
+		var out []incident.Ref
 		for _, f := range s.findings {
 			if f.Role == role && slices.Contains(r.Matches.Findings, f.Code) {
-				return f.Subject
+				out = appendNew(out, f.Subject)
 			}
 		}
+		if len(out) > 0 {
+			return out
+		}
 	}
-	return s.roots[0]
+	return s.roots[:1]
 }
 
 // candidate turns a verdict into a possible cause with its citations.
@@ -129,7 +159,7 @@ func (s *session) candidate(r *runbooks.Runbook, v runbooks.Verdict, cited map[s
 	if v.Finding != nil {
 		decode(v.Finding, &c.finding)
 		// The session's copy carries all evidence, also that of later looks.
-		if i := slices.IndexFunc(s.findings, func(f incident.Finding) bool { return f.Code == c.finding.Code && f.Subject == c.finding.Subject }); i >= 0 {
+		if i, known := s.at[found{c.finding.Code, c.finding.Subject}]; known {
 			c.finding = s.findings[i]
 		}
 		c.severity = c.finding.Severity
@@ -185,10 +215,14 @@ func merge(in []*candidate) []*candidate {
 			out = append(out, c)
 			continue
 		}
-		out[i].cause.Evidence = appendNew(out[i].cause.Evidence, c.cause.Evidence...)
-		out[i].proposals = append(out[i].proposals, c.proposals...)
-		if len(out[i].refuted) == 0 {
-			out[i].refuted = c.refuted
+		o := out[i]
+		if c.cause.Confidence > o.cause.Confidence {
+			out[i], o, c = c, c, o
+		}
+		o.cause.Evidence = appendNew(o.cause.Evidence, c.cause.Evidence...)
+		o.proposals = append(o.proposals, c.proposals...)
+		if len(o.refuted) == 0 {
+			o.refuted = c.refuted
 		}
 	}
 	return out

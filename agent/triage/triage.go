@@ -49,6 +49,7 @@ type Triage struct {
 	library  Library
 	engine   *runbooks.Engine
 	limits   Limits
+	words    *vocabulary
 }
 
 // New makes a Triage.
@@ -63,7 +64,7 @@ func New(cfg Config) *Triage {
 	if l.Runbooks <= 0 {
 		l.Runbooks = d.Runbooks
 	}
-	return &Triage{cluster: cfg.Cluster, toolsets: cfg.Toolsets, library: cfg.Library, engine: runbooks.NewEngine(), limits: l}
+	return &Triage{cluster: cfg.Cluster, toolsets: cfg.Toolsets, library: cfg.Library, engine: runbooks.NewEngine(), limits: l, words: newVocabulary()}
 }
 
 // session is the state of one assessment.
@@ -75,13 +76,23 @@ type session struct {
 
 	graph    *graph.Graph
 	findings []incident.Finding
-	evidence map[string]incident.Evidence
-	checked  []incident.CheckedItem
-	gaps     []incident.Gap
-	roots    []incident.Ref
+	// at finds a finding by code and subject.
+	at      map[found]int
+	checked []incident.CheckedItem
+	gaps    []incident.Gap
+	roots   []incident.Ref
 	// surveyed are the roots that stand for many things: a namespace, the cluster.
 	surveyed map[incident.Ref]bool
-	visited  map[incident.Ref]int
+	visited  map[incident.Ref]bool
+	// unseen are the roots of which a check failed: they are not known to be healthy.
+	unseen map[incident.Ref]bool
+	// reached remembers what each thing depends on once the graph is complete.
+	reached map[incident.Ref]map[incident.Ref]int
+}
+
+type found struct {
+	code    string
+	subject incident.Ref
 }
 
 // Assess answers a question from what code alone can see. The error is non-nil
@@ -89,8 +100,8 @@ type session struct {
 // everything else is an assessment, if need be an inconclusive one.
 func (t *Triage) Assess(ctx context.Context, q incident.Question, caller tool.Caller) (incident.Assessment, error) {
 	s := &session{
-		Triage: t, caller: caller, graph: graph.New(), evidence: map[string]incident.Evidence{},
-		surveyed: map[incident.Ref]bool{}, visited: map[incident.Ref]int{},
+		Triage: t, caller: caller, graph: graph.New(), at: map[found]int{},
+		surveyed: map[incident.Ref]bool{}, visited: map[incident.Ref]bool{}, unseen: map[incident.Ref]bool{},
 	}
 	for _, ts := range t.toolsets {
 		if ts.Status(ctx).State != tool.Ready {
@@ -101,7 +112,10 @@ func (t *Triage) Assess(ctx context.Context, q incident.Question, caller tool.Ca
 			s.checks = append(s.checks, c.Checks()...)
 		}
 	}
-	r := read(q)
+	r := s.words.read(worded(q))
+	if q.Alert == nil && r.alert != nil {
+		q.Alert = r.alert
+	}
 	roots, ask, err := s.resolve(ctx, q, r)
 	if err != nil {
 		return incident.Assessment{}, err
@@ -110,6 +124,11 @@ func (t *Triage) Assess(ctx context.Context, q incident.Question, caller tool.Ca
 		return incident.Assessment{Diagnosis: incident.Diagnosis{Outcome: incident.Inconclusive, Ask: ask, Checked: s.checked, NotSeen: s.gaps}}, nil
 	}
 	s.roots = roots
+	for _, c := range s.checks {
+		for _, ref := range roots {
+			s.surveyed[ref] = s.surveyed[ref] || c.Survey && c.Applies(ref)
+		}
+	}
 	if err := s.walk(ctx); err != nil {
 		return incident.Assessment{}, err
 	}
@@ -119,8 +138,26 @@ func (t *Triage) Assess(ctx context.Context, q incident.Question, caller tool.Ca
 	}
 	a := s.conclude(fired)
 	a.Diagnosis.Ask = ask
-	unmeasured(q.Alert, &a.Diagnosis)
+	alert := q.Alert
+	if alert == nil {
+		alert = r.alert
+	}
+	unmeasured(alert, &a.Diagnosis)
 	return a, nil
+}
+
+// worded adds the prose of an alert to a question, for alerts whose labels name
+// nothing.
+func worded(q incident.Question) incident.Question {
+	if q.Alert == nil {
+		return q
+	}
+	for _, k := range []string{"summary", "description", "message"} {
+		if t := q.Alert.Annotations[k]; t != "" {
+			q.Text += "\n" + t
+		}
+	}
+	return q
 }
 
 // unreachable reports whether an error means that nothing more can be asked.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
@@ -22,14 +23,19 @@ type look struct {
 // walk judges the subjects level by level. A subject is entered when it was
 // asked about or when something abnormal leads to it; what it depends on is
 // followed only while it is itself abnormal, so a healthy dependency ends the
-// way and a large cluster is not read through.
+// way and a large cluster is not read through. What the limits leave out is said.
 func (s *session) walk(ctx context.Context) error {
 	level := slices.Clone(s.roots)
-	for depth := 0; len(level) > 0 && depth <= s.limits.Depth; depth++ {
+	left := map[incident.Ref]bool{}
+	for depth := 0; len(level) > 0; depth++ {
 		var subjects []incident.Ref
 		for _, ref := range level {
-			if _, done := s.visited[ref]; !done && len(s.visited) < s.limits.Subjects {
-				s.visited[ref] = depth
+			switch {
+			case s.visited[ref]:
+			case len(s.visited) >= s.limits.Subjects || depth > s.limits.Depth:
+				left[ref] = s.judged(ref)
+			default:
+				s.visited[ref] = true
 				subjects = append(subjects, ref)
 			}
 		}
@@ -37,9 +43,35 @@ func (s *session) walk(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if depth == 0 {
+			s.unjudged(subjects, looks)
+		}
 		level = s.next(looks, depth)
 	}
+	n := 0
+	for ref, counts := range left {
+		if counts && !s.visited[ref] {
+			n++
+		}
+	}
+	if n > 0 {
+		s.gap(incident.Gap{Source: fmt.Sprintf("%d more things", n), Why: fmt.Sprintf("the walk ends after %d subjects and %d edges", s.limits.Subjects, s.limits.Depth), Fix: "ask about a smaller part"})
+	}
 	return ctx.Err()
+}
+
+// judged reports whether any check judges a thing.
+func (s *session) judged(ref incident.Ref) bool {
+	return slices.ContainsFunc(s.checks, func(c tool.Check) bool { return c.Applies(ref) })
+}
+
+// unjudged says of what was asked about that nothing here can judge it.
+func (s *session) unjudged(roots []incident.Ref, looks []look) {
+	for _, ref := range roots {
+		if !slices.ContainsFunc(looks, func(l look) bool { return l.subject == ref }) {
+			s.gap(incident.Gap{Source: ref.String(), Why: "no check judges a " + ref.Kind})
+		}
+	}
 }
 
 // lookAll runs the checks of the subjects in parallel and takes the answers in
@@ -97,12 +129,12 @@ func (s *session) callAll(ctx context.Context, names []string, args []any) ([]in
 
 // take puts one answer into the session.
 func (s *session) take(l *look) {
-	if l.ev.ID != "" {
-		s.evidence[l.ev.ID] = l.ev
-	}
 	what := l.check.Name + " " + l.subject.Path()
 	if l.ev.Error != "" {
 		s.gap(incident.Gap{Source: what, Why: l.ev.Error})
+		if l.ev.ErrorKind != string(tool.NotServed) && slices.Contains(s.roots, l.subject) {
+			s.unseen[l.subject] = true
+		}
 		return
 	}
 	s.addFindings(l.res.Findings)
@@ -118,8 +150,11 @@ func (s *session) take(l *look) {
 // is one finding with both evidences.
 func (s *session) addFindings(fs []incident.Finding) {
 	for _, f := range fs {
-		i := slices.IndexFunc(s.findings, func(o incident.Finding) bool { return o.Code == f.Code && o.Subject == f.Subject })
-		if i < 0 {
+		k := found{f.Code, f.Subject}
+		i, known := s.at[k]
+		if !known {
+			s.at[k] = len(s.findings)
+			f.Evidence = slices.Clone(f.Evidence)
 			s.findings = append(s.findings, f)
 			continue
 		}
@@ -135,17 +170,24 @@ func (s *session) addFindings(fs []incident.Finding) {
 // next lists what the abnormal subjects of a level depend on.
 func (s *session) next(looks []look, depth int) []incident.Ref {
 	var out []incident.Ref
+	seen := map[incident.Ref]bool{}
+	add := func(ref incident.Ref) {
+		if !seen[ref] {
+			seen[ref] = true
+			out = append(out, ref)
+		}
+	}
 	for _, l := range looks {
 		if l.ev.Error != "" {
 			continue
 		}
 		if l.check.Survey {
-			// A survey names other things: those in trouble are entered.
-			for _, f := range l.res.Findings {
-				if abnormal(f) && f.Subject != l.subject {
-					s.graph.Add(incident.Edge{From: l.subject, Relation: "contains", To: f.Subject, Evidence: f.Evidence})
-					out = appendNew(out, f.Subject)
-				}
+			// A survey names other things: those in trouble are entered, the worst first.
+			worst := slices.DeleteFunc(slices.Clone(l.res.Findings), func(f incident.Finding) bool { return !abnormal(f) || f.Subject == l.subject })
+			slices.SortStableFunc(worst, func(a, b incident.Finding) int { return b.Severity.Weight() - a.Severity.Weight() })
+			for _, f := range worst {
+				s.graph.Add(incident.Edge{From: l.subject, Relation: graph.Contains, To: f.Subject, Evidence: f.Evidence})
+				add(f.Subject)
 			}
 			continue
 		}
@@ -155,7 +197,7 @@ func (s *session) next(looks []look, depth int) []incident.Ref {
 		for _, rel := range l.check.Follow {
 			for _, e := range s.graph.Out(l.subject) {
 				if e.Relation == rel {
-					out = appendNew(out, e.To)
+					add(e.To)
 				}
 			}
 		}

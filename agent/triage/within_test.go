@@ -10,7 +10,7 @@ import (
 // ranked ranks two faults over the edges given and says which comes first.
 func ranked(t *testing.T, a, b incident.Finding, edges ...incident.Edge) *candidate {
 	t.Helper()
-	s := &session{graph: graph.New(), roots: []incident.Ref{a.Subject}}
+	s := &session{graph: graph.New(), roots: []incident.Ref{a.Subject}, reached: map[incident.Ref]map[incident.Ref]int{}}
 	s.graph.Add(edges...)
 	cands := make([]*candidate, 0, 2)
 	for _, f := range []incident.Finding{a, b} {

@@ -12,14 +12,14 @@ import (
 )
 
 // complete gives written objects what an API server and its controllers give
-// every object: a uid, an owner where one would adopt it, and references that carry it. A captured object has a uid
-// and is left as it was, so that a reference to an earlier object of the same name
-// stays one. uids are made from the names: the same bundle opens the same.
+// every object: a uid, an owner where one would adopt it, and references that
+// carry it. A captured object has a uid and is left as it was, so that a reference
+// to an earlier object of the same name stays one. uids are made from the names: the same bundle opens the same.
 func complete(objects []*unstructured.Unstructured) {
 	written := map[*unstructured.Unstructured]bool{}
 	byName := map[string]*unstructured.Unstructured{}
 	for _, u := range objects {
-		byName[identity(u.GetKind(), u.GetNamespace(), u.GetName())] = u
+		byName[named(u.GetKind(), u.GetNamespace(), u.GetName())] = u
 		if u.GetUID() == "" {
 			written[u] = true
 			u.SetUID(uidOf(u))
@@ -78,12 +78,12 @@ func holds(have, want map[string]string) bool {
 	return true
 }
 
-func identity(kind, namespace, name string) string { return kind + "/" + namespace + "/" + name }
+func named(kind, namespace, name string) string { return kind + "/" + namespace + "/" + name }
 
 // uidOf makes a uid of the usual shape from what names the object.
 func uidOf(u *unstructured.Unstructured) types.UID {
 	group, _, _ := strings.Cut(u.GetAPIVersion(), "/")
-	h := sha256.Sum256([]byte(group + "/" + identity(u.GetKind(), u.GetNamespace(), u.GetName())))
+	h := sha256.Sum256([]byte(group + "/" + named(u.GetKind(), u.GetNamespace(), u.GetName())))
 	x := hex.EncodeToString(h[:16])
 	return types.UID(x[:8] + "-" + x[8:12] + "-" + x[12:16] + "-" + x[16:20] + "-" + x[20:])
 }
@@ -97,9 +97,9 @@ func owned(u *unstructured.Unstructured, byName map[string]*unstructured.Unstruc
 		if r.UID != "" {
 			continue
 		}
-		owner := byName[identity(r.Kind, u.GetNamespace(), r.Name)]
+		owner := byName[named(r.Kind, u.GetNamespace(), r.Name)]
 		if owner == nil {
-			owner = byName[identity(r.Kind, "", r.Name)]
+			owner = byName[named(r.Kind, "", r.Name)]
 		}
 		if owner == nil {
 			continue
@@ -123,7 +123,7 @@ func reserved(u *unstructured.Unstructured, byName map[string]*unstructured.Unst
 	for _, x := range list {
 		m, _ := x.(map[string]any)
 		name, _ := m["name"].(string)
-		if pod := byName[identity("Pod", u.GetNamespace(), name)]; pod != nil && m["uid"] == nil && (m["resource"] == "pods" || m["resource"] == nil) {
+		if pod := byName[named("Pod", u.GetNamespace(), name)]; pod != nil && m["uid"] == nil && (m["resource"] == "pods" || m["resource"] == nil) {
 			m["resource"], m["uid"] = "pods", string(pod.GetUID())
 		}
 	}
@@ -147,7 +147,7 @@ func generated(pod *unstructured.Unstructured, byName map[string]*unstructured.U
 		m, _ := x.(map[string]any)
 		of, _ := m["name"].(string)
 		name, _ := m["resourceClaimName"].(string)
-		claim := byName[identity("ResourceClaim", pod.GetNamespace(), name)]
+		claim := byName[named("ResourceClaim", pod.GetNamespace(), name)]
 		if claim == nil || !templates[of] || !written[claim] || len(claim.GetOwnerReferences()) > 0 {
 			continue
 		}

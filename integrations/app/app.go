@@ -56,6 +56,8 @@ type App struct {
 	redactor *redact.Redactor
 	detector *redact.Detector
 	closers  []func() error
+	// journal is nil where nothing is kept.
+	journal *journal
 }
 
 // New wires an App to the cluster or bundle that the configuration names. It
@@ -136,7 +138,11 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []tool.Toolset{k, d, telemetry{}}, nil
+	f, err := newFit(src, k, d)
+	if err != nil {
+		return nil, err
+	}
+	return []tool.Toolset{k, d, f, telemetry{}}, nil
 }
 
 // telemetry stands for the metrics of GPUs, which this build has no source for:
@@ -168,16 +174,18 @@ func (a *App) Investigate(ctx context.Context, q incident.Question, sink event.S
 	if err != nil {
 		return incident.Report{}, err
 	}
+	k := a.journal.begin(ctx, sink)
+	defer k.end()
 	inv, err := investigate.New(investigate.Config{
 		Cluster: a.src.cluster, Toolsets: a.toolsets, Model: model, Actions: actions,
 		Triager: triage.New(triage.Config{Cluster: a.src.cluster, Toolsets: a.toolsets, Library: a.library}),
 		Budget:  investigate.Budget{Steps: a.cfg.Budget.Steps, Tokens: a.cfg.Budget.Tokens, Cost: a.cfg.Budget.Cost, WallClock: time.Duration(a.cfg.Budget.Timeout)},
-		Now:     a.src.now, Redactor: a.redactor, Suspicious: a.detector.Marks,
+		Now:     a.src.now, Redactor: a.redactor, Suspicious: a.detector.Marks, Spill: k.spill,
 	})
 	if err != nil {
 		return incident.Report{}, err
 	}
-	return inv.Run(ctx, q, sink)
+	return inv.Run(ctx, q, k.sink)
 }
 
 // ToolAnswer is what one tool said.

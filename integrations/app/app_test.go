@@ -31,13 +31,18 @@ func TestCasesOffline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	check := published(t)
 	res, err := evals.Run(context.Background(), cases, func(ctx context.Context, c evals.Case) (incident.Report, error) {
 		a, err := app.NewFromBundle(ctx, app.Defaults(), c.Bundle)
 		if err != nil {
 			return incident.Report{}, err
 		}
 		defer func() { _ = a.Close() }()
-		return a.Investigate(ctx, c.Ask(), event.SinkFunc(func(event.Event) {}))
+		r, err := a.Investigate(ctx, c.Ask(), event.SinkFunc(func(event.Event) {}))
+		if bad := check(r); bad != nil {
+			t.Errorf("the report of %s is none by docs/report.schema.json: %v", c.ID, bad)
+		}
+		return r, err
 	}, evals.Options{Known: known})
 	if err != nil {
 		t.Fatal(err)

@@ -11,8 +11,10 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/gumshoe-ai/gumshoe/agent/redact"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle/apiserver"
+	kubesource "github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
 )
 
 // CaptureBundle records the configured cluster at out, redacted.
@@ -25,12 +27,37 @@ func CaptureBundle(ctx context.Context, cfg Config, out string, namespaces []str
 	r := redact.New()
 	r.AddKnown(src.rest.BearerToken, "credential")
 	r.AddKnown(src.rest.Password, "credential")
-	return bundle.Capture(ctx, src.rest, out, bundle.CaptureOptions{Namespaces: namespaces, Redactor: r, Cluster: src.cluster, Version: Version(), Now: src.now})
+	sum, err := bundle.Capture(ctx, src.rest, out, bundle.CaptureOptions{Namespaces: namespaces, Redactor: r, Cluster: src.cluster, Version: Version(), Now: src.now})
+	if err != nil {
+		return nil, captureError(err)
+	}
+	return sum, nil
+}
+
+// captureError tells a cluster that cannot be read from a recording that cannot be
+// written, in the words of the toolset that reads clusters.
+func captureError(err error) error {
+	te := kubesource.Classify(err)
+	switch te.Kind {
+	case tool.Unreachable, tool.TimedOut, tool.Forbidden:
+		return &tool.Error{Kind: te.Kind, User: "nothing was recorded: " + te.User, Fix: te.Fix, Err: err}
+	}
+	return err
+}
+
+// openBundle opens a recording; one that cannot be read is a source that cannot be
+// reached.
+func openBundle(name string) (*bundle.Bundle, func() error, error) {
+	b, closer, err := bundle.OpenPath(name, bundle.DefaultLimits())
+	if err != nil {
+		return nil, closer, &tool.Error{Kind: tool.Unreachable, User: err.Error(), Err: err}
+	}
+	return b, closer, nil
 }
 
 // InspectBundle summarises a bundle.
 func InspectBundle(name string) (bundle.Summary, error) {
-	b, closer, err := bundle.OpenPath(name, bundle.DefaultLimits())
+	b, closer, err := openBundle(name)
 	if err != nil {
 		return bundle.Summary{}, err
 	}
@@ -42,7 +69,7 @@ func InspectBundle(name string) (bundle.Summary, error) {
 // ends. ready is told the address once clients can connect; kubeconfig, if not
 // empty, is written before that and removed at the end.
 func ServeBundle(ctx context.Context, name, addr, kubeconfig string, ready func(url string) error) error {
-	b, closer, err := bundle.OpenPath(name, bundle.DefaultLimits())
+	b, closer, err := openBundle(name)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/runbooks"
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra"
+	"github.com/gumshoe-ai/gumshoe/toolsets/fit"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
 )
 
@@ -52,7 +53,7 @@ func Tools() ([]ToolInfo, error) {
 
 // Codes lists every finding code that the shipped toolsets may emit.
 func Codes() []tool.Code {
-	return slices.Concat(kube.Codes(), dra.Codes())
+	return slices.Concat(kube.Codes(), dra.Codes(), fit.Codes())
 }
 
 // KnownActions gives a function that says whether an action is in the catalogue.
@@ -109,7 +110,7 @@ func LintRunbooks(cfg Config) ([]runbooks.Problem, int, error) {
 		c.Tools[t.Name] = runbooks.ToolSchema{Input: in, Output: out}
 	}
 	for _, k := range Codes() {
-		c.Codes[k.Code] = runbooks.CodeInfo{Params: k.Params, Role: string(k.Role)}
+		c.Codes[k.Code] = runbooks.CodeInfo{Params: k.Params, Optional: k.Optional, Role: string(k.Role)}
 	}
 	return runbooks.Lint(lib, c), len(lib.All()), nil
 }

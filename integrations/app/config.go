@@ -20,9 +20,8 @@ type Config struct {
 	Model      ModelConfig      `json:"model,omitzero"`
 	Budget     BudgetConfig     `json:"budget,omitzero"`
 	// Runbooks are directories of runbooks laid over the ones that ship.
-	Runbooks []string `json:"runbooks,omitempty"`
-	// State is the directory of journals; empty writes none.
-	State string `json:"state,omitempty"`
+	Runbooks []string    `json:"runbooks,omitempty"`
+	Store    StoreConfig `json:"store,omitzero"`
 }
 
 // KubernetesConfig says which cluster is looked at.
@@ -101,7 +100,8 @@ func Defaults() Config {
 
 // LoadConfig reads a configuration file over the defaults (no file is fine when
 // path is empty), then the environment: GUMSHOE_MODEL, OPENAI_API_KEY,
-// OPENAI_BASE_URL. KUBECONFIG is read by the Kubernetes client itself.
+// OPENAI_BASE_URL, GUMSHOE_STATE. KUBECONFIG is read by the Kubernetes client
+// itself.
 func LoadConfig(path string, getenv func(string) string) (Config, error) {
 	c := Defaults()
 	if path != "" {
@@ -119,9 +119,7 @@ func LoadConfig(path string, getenv func(string) string) (Config, error) {
 	if v := getenv("OPENAI_BASE_URL"); v != "" && c.Model.BaseURL == "" {
 		c.Model.BaseURL = v
 	}
-	if v := getenv("GUMSHOE_STATE"); v != "" && c.State == "" {
-		c.State = v
-	}
+	c.Store.fromEnv(getenv)
 	c.Model.apiKey = getenv("OPENAI_API_KEY")
 	return c, nil
 }
@@ -139,6 +137,9 @@ func (c Config) Validate() error {
 		return errors.New("budget: steps, tokens, cost and timeout cannot be negative")
 	case c.Model.Window < 0:
 		return fmt.Errorf("model.window %d: a context window is a positive number of tokens", c.Model.Window)
+	}
+	if err := c.Store.validate(); err != nil {
+		return err
 	}
 	for _, name := range append([]string{c.Model.Name}, c.Model.Fallback...) {
 		if name == "" || name == Offline {

@@ -20,8 +20,8 @@ type Health struct {
 	Fix   string `json:"fix,omitempty"`
 }
 
-// Doctor looks at the configured source, the toolsets, the runbooks and the
-// model, and says what works and what would make the rest work.
+// Doctor looks at the configured source, the toolsets, the runbooks, the model
+// and the journal, and says what works and what would make the rest work.
 func Doctor(ctx context.Context, cfg Config) []Health {
 	out := []Health{{What: "version", State: "ok", Text: Version()}}
 	if problems, n, err := LintRunbooks(cfg); err != nil {
@@ -31,7 +31,7 @@ func Doctor(ctx context.Context, cfg Config) []Health {
 	} else {
 		out = append(out, Health{What: "runbooks", State: "ok", Text: fmt.Sprintf("%d, no problems", n)})
 	}
-	out = append(out, modelHealth(ctx, cfg.Model))
+	out = append(out, modelHealth(ctx, cfg.Model), storeHealth(cfg.Store))
 	a, err := New(ctx, cfg)
 	if err != nil {
 		return append(out, broken("source", err))

@@ -11,6 +11,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/llm/fallback"
 	"github.com/gumshoe-ai/gumshoe/agent/llm/langchain"
 	"github.com/gumshoe-ai/gumshoe/agent/llm/openaichat"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
 
 // openModel makes the configured model, nil when offline. close is never nil.
@@ -23,7 +24,7 @@ func openModel(c ModelConfig, mask func(string) string, sink event.Sink) (llm.Mo
 	if c.APIKeyFile != "" {
 		raw, err := os.ReadFile(c.APIKeyFile)
 		if err != nil {
-			return nil, none, fmt.Errorf("model.apiKeyFile: %w", err)
+			return nil, none, &tool.Error{Kind: tool.Invalid, User: "model.apiKeyFile: " + err.Error(), Err: err}
 		}
 		key = strings.TrimSpace(string(raw))
 	}
@@ -38,7 +39,7 @@ func openModel(c ModelConfig, mask func(string) string, sink event.Sink) (llm.Mo
 		m, closer, err := oneModel(name, key, c, mask)
 		if err != nil {
 			closeAll()
-			return nil, none, err
+			return nil, none, &tool.Error{Kind: tool.Invalid, User: err.Error(), Err: err}
 		}
 		models = append(models, m)
 		closers = append(closers, closer)

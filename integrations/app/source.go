@@ -65,6 +65,7 @@ func liveSource(c KubernetesConfig) (*source, error) {
 	cfg.QPS, cfg.Burst = c.QPS, c.Burst
 	cfg.Timeout = time.Duration(c.RequestTimeout)
 	cfg.UserAgent = "gumshoe"
+	cfg.WarningHandler = rest.NoWarnings{} // what is deprecated is the reader's business, not the asker's
 	// Packing and unpacking whole lists costs more than a near network saves.
 	cfg.DisableCompression = near(cfg.Host) || len(raw.Contexts) == 0
 	return &source{rest: cfg, cluster: first(name, "in-cluster"), namespace: ns, now: time.Now, close: func() error { return nil }, protobuf: true}, nil
@@ -99,9 +100,9 @@ func first(s ...string) string {
 
 // bundleSource opens a recorded cluster from a directory or archive.
 func bundleSource(ctx context.Context, name string) (*source, error) {
-	b, closer, err := bundle.OpenPath(name, bundle.DefaultLimits())
+	b, closer, err := openBundle(name)
 	if err != nil {
-		return nil, &tool.Error{Kind: tool.Unreachable, User: err.Error(), Err: err}
+		return nil, err
 	}
 	return recorded(ctx, b, closer)
 }

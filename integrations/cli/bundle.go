@@ -2,11 +2,15 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
 )
 
@@ -27,6 +31,9 @@ func newCapture(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := fresh(args[0]); err != nil {
+				return usage(err)
+			}
 			sum, err := app.CaptureBundle(cmd.Context(), cfg, args[0], namespaces)
 			if err != nil {
 				return err
@@ -41,6 +48,18 @@ func newCapture(g *globals) *cobra.Command {
 	return cmd
 }
 
+// fresh reports whether a recording can be written there: nothing is in its place,
+// and the directory around it is there.
+func fresh(out string) error {
+	if _, err := os.Lstat(out); err == nil {
+		return fmt.Errorf("%s exists already; name a new directory or file", out)
+	}
+	if st, err := os.Stat(filepath.Dir(out)); err != nil || !st.IsDir() {
+		return fmt.Errorf("%s cannot be written: %s is no directory", out, filepath.Dir(out))
+	}
+	return nil
+}
+
 func newServe(g *globals) *cobra.Command {
 	var out, addr string
 	cmd := &cobra.Command{
@@ -53,6 +72,9 @@ func newServe(g *globals) *cobra.Command {
 				}
 				return err
 			})
+			if _, ok := errors.AsType[*tool.Error](err); ok {
+				return err
+			}
 			if err != nil {
 				return usage(err)
 			}

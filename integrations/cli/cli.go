@@ -76,7 +76,7 @@ func newRoot(s Streams) *cobra.Command {
 	})
 	root.PersistentFlags().StringVar(&g.config, "config", s.Getenv("GUMSHOE_CONFIG"), "configuration `FILE` (YAML)")
 	root.AddCommand(
-		newDemo(g), newInvestigate(g), newTools(g), newRunbooks(g), newBundle(g), newEval(g), newDoctor(g), newVersion(g),
+		newDemo(g), newInvestigate(g), newTools(g), newRunbooks(g), newBundle(g), newEval(g), newFit(g), newDoctor(g), newVersion(g),
 	)
 	return root
 }

@@ -61,7 +61,7 @@ func newDemo(g *globals) *cobra.Command {
 				return err
 			}
 			defer func() { _ = a.Close() }()
-			return g.answer(cmd.Context(), a, cases[i].Ask(), ans.output)
+			return g.answer(cmd.Context(), a, cases[i].Ask(), ans.output, false)
 		},
 	}
 	ans.add(cmd)

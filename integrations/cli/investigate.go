@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -96,7 +97,7 @@ func newInvestigate(g *globals) *cobra.Command {
 				return err
 			}
 			defer func() { _ = a.Close() }()
-			return g.answer(ctx, a, incident.Question{Text: text, Namespace: cfg.Kubernetes.Namespace}, ans.output)
+			return g.answer(ctx, a, incident.Question{Text: text, Namespace: cfg.Kubernetes.Namespace}, ans.output, true)
 		},
 	}
 	src.add(cmd)
@@ -122,14 +123,19 @@ func question(args []string, s Streams) (string, error) {
 	return strings.TrimSpace(strings.Join(args, " ")), nil
 }
 
-// answer runs one investigation, shows progress, and prints the result.
-func (g *globals) answer(ctx context.Context, a *app.App, q incident.Question, output string) error {
+// answer runs one investigation, shows progress, and prints the result; keep
+// leaves a journal of it. A journal that cannot be written is one warning.
+func (g *globals) answer(ctx context.Context, a *app.App, q incident.Question, output string, keep bool) error {
 	var sink event.Sink
 	progress := newProgress(g.streams)
+	if keep {
+		a.KeepJournal(func(text string) {
+			progress.Emit(event.Event{Type: event.Notice, Notice: &event.Message{Level: "warning", Text: text}})
+		})
+	}
+	lines := newLines(g.streams.Out)
 	if output == "jsonl" {
-		enc := json.NewEncoder(g.streams.Out)
-		enc.SetEscapeHTML(false)
-		sink = event.Tee(event.SinkFunc(func(e event.Event) { _ = enc.Encode(e) }), progress)
+		sink = event.Tee(lines, progress)
 	} else {
 		sink = progress
 	}
@@ -138,13 +144,44 @@ func (g *globals) answer(ctx context.Context, a *app.App, q incident.Question, o
 	if err != nil {
 		return err
 	}
-	if err := g.print(report, output); err != nil {
+	if err := errors.Join(lines.failed(), g.print(report, output)); err != nil {
 		return fmt.Errorf("write the answer: %w", err)
 	}
 	if c := reportCode(report); c != exitAnswered {
 		return &exitError{code: c}
 	}
 	return nil
+}
+
+// lines writes the event stream, one JSON object a line. A stream that broke off is
+// no answer, so the first failure is kept.
+type lines struct {
+	mu  sync.Mutex
+	enc *json.Encoder
+	err error
+}
+
+var _ event.Sink = (*lines)(nil)
+
+func newLines(w io.Writer) *lines {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return &lines{enc: enc}
+}
+
+// Emit implements event.Sink.
+func (l *lines) Emit(e event.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err == nil {
+		l.err = l.enc.Encode(e)
+	}
+}
+
+func (l *lines) failed() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
 }
 
 func (g *globals) print(r incident.Report, output string) error {

@@ -3,7 +3,6 @@ package render
 import (
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 )
@@ -16,174 +15,109 @@ type TextOptions struct {
 	Color bool
 }
 
-// label column: the longest label is "Unexplained".
-const labelWidth = 11
+// maxAsked bounds the question that is shown, in characters: a log that was
+// pasted in does not stand before its answer.
+const maxAsked = 400
 
 // Text writes a report the way a tired person reads it: the question, the
-// cause, how it hangs together, what it is not, and what to do next.
+// cause, how it hangs together, what it is not, what could not be seen, and what
+// to do next.
 func Text(r incident.Report, o TextOptions) string {
 	w := &writer{o: o}
 	d := r.Diagnosis
-	w.row("Question", Clean(r.Question))
+	w.row("Question", span{text: asked(r)})
 	if d.Outcome != incident.RootCause || len(d.Causes) == 0 {
-		w.row("Answer", w.bold(headline(d)))
+		w.row("Answer", span{bold, headline(d)})
 	}
 	for i, c := range d.Causes {
 		label := "Cause"
 		if len(d.Causes) > 1 {
 			label = fmt.Sprintf("Cause %d", i+1)
 		}
-		head := Clean(c.Statement)
-		ids := cite(c.Evidence)
-		if len(c.Detail) > 0 {
-			w.row(label, w.bold(head)+fmt.Sprintf("   confidence %.2f", c.Confidence))
-			for j, line := range c.Detail {
-				if j == len(c.Detail)-1 {
-					line = Clean(line) + ids
-				}
-				w.row("", Clean(line))
-			}
-			continue
-		}
-		w.row(label, w.bold(head)+ids+fmt.Sprintf("   confidence %.2f", c.Confidence))
+		w.cause(label, c)
 	}
 	if len(d.Chain) > 0 {
-		w.row("Chain", Chain(d.Chain))
+		w.row("Chain", span{text: Chain(d.Chain)})
 	}
-	if len(d.RuledOut) > 0 {
-		var parts []string
-		for _, f := range d.RuledOut {
-			s := Clean(f.What)
-			if f.Why != "" {
-				s += " (" + Clean(f.Why) + ")"
-			}
-			parts = append(parts, s+cite(f.Evidence))
-		}
-		w.row("Ruled out", strings.Join(parts, " · "))
-	}
+	list(w, "Ruled out", d.RuledOut, func(f incident.Refutation) string { return bracketed(f.What, f.Why) + cite(f.Evidence) })
 	for _, f := range d.Unexplained {
-		w.row("Unexplained", Clean(f.Message)+cite(f.Evidence))
+		w.row("Unexplained", span{text: Clean(f.Message) + cite(f.Evidence)})
 	}
-	if d.Ask != nil && d.Outcome != incident.Inconclusive {
-		w.row("Note", Clean(d.Ask.Text))
+	if d.Ask != nil && !answersWithAsk(d) {
+		w.row("Note", span{text: Clean(d.Ask.Text)})
 	}
 	if len(d.Causes) == 0 {
 		for _, c := range d.Checked {
-			w.row("Checked", Clean(c.What)+": "+Clean(c.Result)+cite(c.Evidence))
+			w.row("Checked", span{text: Clean(c.What) + ": " + Clean(c.Result) + cite(c.Evidence)})
 		}
 	}
-	if len(d.NotSeen) > 0 {
-		var parts []string
-		for _, g := range d.NotSeen {
-			s := Clean(g.Source)
-			if g.Why != "" {
-				s += " (" + Clean(g.Why) + ")"
-			}
-			parts = append(parts, s)
-		}
-		w.row("Not seen", strings.Join(parts, " · "))
-	}
+	list(w, "Not seen", d.NotSeen, func(g incident.Gap) string { return bracketed(g.Source, g.Why, g.Fix) })
 	for _, c := range d.WouldFit {
-		w.row("Would fit", Clean(c.Text)+cite(c.Evidence))
+		w.row("Would fit", span{text: Clean(c.Text) + cite(c.Evidence)})
 	}
 	for _, p := range d.Proposals {
-		why := ""
-		if p.Why != "" {
-			why = Clean(p.Why) + "  "
-		}
-		w.row("Next", why+w.dim("("+proposal(p)+")")+cite(p.Evidence))
+		w.next(p)
 	}
 	for _, u := range d.Unsupported {
-		w.row("Unsupported", Clean(u.Claim)+": "+Clean(strings.Join(u.Reasons, "; ")))
+		w.row("Unsupported", span{text: joined(u.Claim, strings.Join(u.Reasons, "; "))})
 	}
-	if d.Summary != "" {
-		w.row("Model says", Clean(d.Summary))
+	if s := Clean(d.Summary); s != "" {
+		w.row("Model says", span{text: s})
 	}
-	if len(r.Suspicious) > 0 {
-		w.row("Warning", "instruction-like text was seen in the cluster's data and was treated as data: "+Clean(strings.Join(r.Suspicious, "; ")))
+	if s := warning(r); s != "" {
+		w.row("Warning", span{text: s})
 	}
-	if r.StopReason != "" {
-		w.row("Stopped", Clean(r.StopReason))
+	if s := stopped(r); s != "" {
+		w.row("Stopped", span{text: s})
 	}
 	return w.b.String()
 }
 
-type writer struct {
-	b    strings.Builder
-	o    TextOptions
-	last string
-}
-
-func (w *writer) bold(s string) string { return w.style("1", s) }
-func (w *writer) dim(s string) string  { return w.style("2", s) }
-
-func (w *writer) style(code, s string) string {
-	if !w.o.Color {
-		return s
-	}
-	return "\x1b[" + code + "m" + s + "\x1b[0m"
-}
-
-// row writes a labelled line; a label that repeats is written once.
-func (w *writer) row(label, text string) {
-	shown := label
-	if label == w.last && label != "" {
-		shown = ""
-	}
-	if label != "" {
-		w.last = label
-	}
-	lines := wrap(text, w.o.Width-labelWidth-1)
-	for i, l := range lines {
-		if i > 0 {
-			shown = ""
+// cause writes the statement with its confidence at the edge, and the figures
+// that decide it. The evidence stands behind the last of them.
+func (w *writer) cause(label string, c incident.Cause) {
+	var detail []string
+	for _, line := range c.Detail {
+		if line = Clean(line); line != "" {
+			detail = append(detail, line)
 		}
-		pad := strings.Repeat(" ", labelWidth-utf8.RuneCountInString(shown))
-		if shown != "" {
-			shown = w.style("36", shown)
+	}
+	head := []span{{bold, Clean(c.Statement)}}
+	ids := span{text: cite(c.Evidence)}
+	if len(detail) == 0 {
+		head = append(head, ids)
+	}
+	w.aligned(label, span{dim, fmt.Sprintf("confidence %.2f", c.Confidence)}, head...)
+	for i, line := range detail {
+		if i < len(detail)-1 {
+			w.row("", span{text: line})
+		} else {
+			w.row("", span{text: line}, ids)
 		}
-		w.b.WriteString(strings.TrimRight(shown+pad+" "+l, " "))
-		w.b.WriteByte('\n')
 	}
 }
 
-// wrap breaks a line at spaces so that it fits; words longer than the width
-// stay whole. Styles count as no columns.
-func wrap(s string, width int) []string {
-	if width < 20 {
-		return []string{s}
+// next writes a proposal: why, and the action with what the reason does not say.
+func (w *writer) next(p incident.Proposal) {
+	why := Clean(p.Why)
+	spans := []span{{text: why}}
+	if why != "" {
+		spans = append(spans, span{text: " "}, span{dim, "(" + proposal(p, why) + ")"})
+	} else {
+		spans = []span{{text: proposal(p, "")}}
 	}
-	var lines []string
-	var line strings.Builder
-	cols := 0
-	for i, word := range strings.Split(s, " ") {
-		n := columns(word)
-		if i > 0 && cols+1+n > width && cols > 0 {
-			lines = append(lines, line.String())
-			line.Reset()
-			cols = 0
-		} else if i > 0 {
-			line.WriteByte(' ')
-			cols++
-		}
-		line.WriteString(word)
-		cols += n
-	}
-	return append(lines, line.String())
+	w.row("Next", append(spans, span{text: cite(p.Evidence)})...)
 }
 
-// columns counts runes outside of ANSI style sequences.
-func columns(s string) int {
-	n, in := 0, false
-	for _, r := range s {
-		switch {
-		case r == '\x1b':
-			in = true
-		case in && r == 'm':
-			in = false
-		case !in:
-			n++
+// list writes several things on one line.
+func list[T any](w *writer, label string, all []T, say func(T) string) {
+	var parts []string
+	for _, x := range all {
+		if s := say(x); s != "" {
+			parts = append(parts, s)
 		}
 	}
-	return n
+	if len(parts) > 0 {
+		w.row(label, span{text: strings.Join(parts, " · ")})
+	}
 }

@@ -50,10 +50,15 @@ type attempt struct {
 	serial map[string]bool
 	// refused is why each node is refused for reasons outside DRA; absent = not refused.
 	refused map[string]string
+	// beside, where set, tells of refusals that node and pod do not show.
+	beside func(node string) bool
 	// started and timeouts are for the limits of the answer.
 	timeouts int
 	skipped  int
 }
+
+// anotherFilter is why a node refuses the pod where it is only known that it does.
+const anotherFilter = "another filter of the scheduler"
 
 // group is a set of nodes that are the same to the claims.
 type group struct {
@@ -126,7 +131,11 @@ func (a *attempt) split() {
 	for _, n := range a.w.nodes {
 		g := &group{nodes: []*corev1.Node{n}, slices: a.w.fleet.forNode(n), claims: a.claims, eligible: true}
 		if a.pod != nil {
-			if why := nodeRefusal(a.pod, n); why != "" {
+			why := nodeRefusal(a.pod, n)
+			if why == "" && a.beside != nil && a.beside(n.Name) {
+				why = anotherFilter
+			}
+			if why != "" {
 				a.refused[n.Name] = why
 				g.eligible = false
 			}
@@ -445,11 +454,8 @@ func (a *attempt) try(ctx context.Context, g *group, changes ...change) (allocat
 	switch {
 	case g.unfit != "":
 		return allocator.Verdict{NodeReason: "no device plugin and no DeviceClass offers " + string(g.unfit)}, nil
-	case g.away != "" && !t.ignoreAway:
-		return allocator.Verdict{NodeReason: "claim " + g.away + " is allocated elsewhere"}, nil
-	}
-	if a.tooFew(g, &t) {
-		return allocator.Verdict{}, nil
+	case a.tooFew(g, &t):
+		return g.elsewhere(&t, allocator.Verdict{}), nil
 	}
 	if t.slices == nil {
 		t.slices = a.apiSlices(g)
@@ -462,7 +468,17 @@ func (a *attempt) try(ctx context.Context, g *group, changes ...change) (allocat
 	if v.TimedOut {
 		a.timeouts++
 	}
-	return v, err
+	return g.elsewhere(&t, v), err
+}
+
+// elsewhere refuses the node where an allocated claim cannot be used. The
+// scheduler runs the allocator for the other claims all the same, and an error
+// of it ends the attempt for every node.
+func (g *group) elsewhere(t *trial, v allocator.Verdict) allocator.Verdict {
+	if g.away == "" || t.ignoreAway || v.Abort != "" {
+		return v
+	}
+	return allocator.Verdict{NodeReason: "claim " + g.away + " is allocated elsewhere"}
 }
 
 // tooFew says, without running the allocator, that a sort of node has fewer
@@ -545,9 +561,15 @@ type fitting struct {
 	example  string
 	groups   []*group
 	verdicts []allocator.Verdict
+	// aborts: on some node the pod may use, the changed claims end in an error, so
+	// that the scheduler gives up on the others too.
+	aborts bool
 }
 
 func (f fitting) ok() bool { return f.nodes > 0 }
+
+// cures says that with the changes made the scheduler would find a node.
+func (f fitting) cures() bool { return f.ok() && !f.aborts }
 
 // where runs the changed trial over the sorts of node.
 func (a *attempt) where(ctx context.Context, changes ...change) fitting {
@@ -561,6 +583,7 @@ func (a *attempt) where(ctx context.Context, changes ...change) fitting {
 			break
 		}
 		v, err := a.try(ctx, g, changes...)
+		f.aborts = f.aborts || err == nil && v.Abort != "" && g.eligible
 		if err != nil || !v.Fits {
 			continue
 		}

@@ -69,6 +69,13 @@ func (c caseDoc) check(t *testing.T, res tool.Result) {
 			t.Errorf("would fit lacks %q: %v", w, data.WouldFit)
 		}
 	}
+	for _, w := range c.NotWouldFit {
+		for _, o := range data.WouldFit {
+			if strings.Contains(o.Change, w) {
+				t.Errorf("would fit has %q, which the scheduler does not take", o.Change)
+			}
+		}
+	}
 	for _, w := range c.Text {
 		if !strings.Contains(res.Text, w) {
 			t.Errorf("text lacks %q", w)
@@ -92,6 +99,11 @@ func (c caseDoc) expect(t *testing.T, w findingDoc, have []incident.Finding) {
 		for k, v := range w.Params {
 			if !strings.Contains(f.Params[k], v) {
 				t.Errorf("%s param %s is %q, want %q in it", f.Code, k, f.Params[k], v)
+			}
+		}
+		for _, k := range w.Lacks {
+			if v, ok := f.Params[k]; ok {
+				t.Errorf("%s has param %s (%q), which does not apply", f.Code, k, v)
 			}
 		}
 		return
@@ -120,6 +132,11 @@ func carried(t *testing.T, f incident.Finding, res tool.Result) {
 			for _, p := range code.Params {
 				if _, ok := f.Params[p]; !ok && f.Role == code.Role {
 					t.Errorf("%s lacks param %s", f.Code, p)
+				}
+			}
+			for _, p := range code.Optional {
+				if v, ok := f.Params[p]; ok && v == "" {
+					t.Errorf("%s has an empty param %s", f.Code, p)
 				}
 			}
 		}

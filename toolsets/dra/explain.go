@@ -117,6 +117,9 @@ func (t *Toolset) explainSubject(ctx context.Context, in ExplainIn, s *subject) 
 		findings = demote(findings)
 	}
 	stamp(findings, s)
+	for _, c := range s.claims {
+		findings = withOrigin(findings, t.claimRef(c.Namespace, c.Name), templateOf(s.pod, c), standalone(c))
+	}
 	return tool.Output[Explanation]{Data: out, Text: explainText(&out, findings), Findings: findings, Edges: edges}, nil
 }
 
@@ -230,9 +233,11 @@ func stamp(fs []incident.Finding, s *subject) {
 
 // Verdict lists the nodes on which a pending pod could be scheduled as far as
 // DRA, node taints, node selection and schedulability decide; it is empty when
-// an error would end the attempt or a claim stops it earlier. It exists to be
-// compared with a real scheduler.
-func (t *Toolset) Verdict(ctx context.Context, namespace, pod string) ([]string, error) {
+// an error would end the attempt or a claim stops it earlier. Nodes of which
+// refused says true are passed over, as the scheduler never looks at devices
+// where another filter refuses the pod; nil refuses none. It exists to be compared
+// with a real scheduler.
+func (t *Toolset) Verdict(ctx context.Context, namespace, pod string, refused func(node string) bool) ([]string, error) {
 	p, err := t.read.pod(ctx, namespace, pod)
 	if err != nil {
 		return nil, err
@@ -246,6 +251,7 @@ func (t *Toolset) Verdict(ctx context.Context, namespace, pod string) ([]string,
 		return nil, err
 	}
 	a := newAttempt(w, p, s.claims)
+	a.beside = refused
 	for _, x := range a.wants {
 		if x.class == nil {
 			return nil, nil

@@ -60,21 +60,22 @@ type devicesDoc struct {
 }
 
 type caseDoc struct {
-	Name      string         `json:"name"`
-	Now       string         `json:"now"`
-	Server    string         `json:"server"`
-	Rules     string         `json:"rules"`
-	Tool      string         `json:"tool"`
-	Args      map[string]any `json:"args"`
-	Verdict   string         `json:"verdict"`
-	Findings  []findingDoc   `json:"findings"`
-	Only      bool           `json:"only"`
-	Edges     []string       `json:"edges"`
-	WouldFit  []string       `json:"would_fit"`
-	Text      []string       `json:"text"`
-	NoneOf    []string       `json:"none_of"`
-	Healthy   bool           `json:"healthy"`
-	Relations []string       `json:"relations"`
+	Name        string         `json:"name"`
+	Now         string         `json:"now"`
+	Server      string         `json:"server"`
+	Rules       string         `json:"rules"`
+	Tool        string         `json:"tool"`
+	Args        map[string]any `json:"args"`
+	Verdict     string         `json:"verdict"`
+	Findings    []findingDoc   `json:"findings"`
+	Only        bool           `json:"only"`
+	Edges       []string       `json:"edges"`
+	WouldFit    []string       `json:"would_fit"`
+	NotWouldFit []string       `json:"not_would_fit"`
+	Text        []string       `json:"text"`
+	NoneOf      []string       `json:"none_of"`
+	Healthy     bool           `json:"healthy"`
+	Relations   []string       `json:"relations"`
 }
 
 type findingDoc struct {
@@ -82,6 +83,8 @@ type findingDoc struct {
 	Subject string            `json:"subject"`
 	Params  map[string]string `json:"params"`
 	Role    string            `json:"role"`
+	// Lacks are params that must not be there.
+	Lacks []string `json:"lacks"`
 }
 
 // instant is the clock of the tests: the hour every fixture lives in.

@@ -13,28 +13,33 @@ import (
 
 // nodeRefusal says why a node refuses the pod for reasons outside DRA that can be
 // told from the node and the pod alone: unschedulable, taints, nodeName,
-// nodeSelector and affinity. Room for CPU and memory needs the list of pods and
-// is judged by kube_scheduling.
+// nodeSelector and affinity. All reasons are given, joined by "and": to take away
+// one of several changes nothing. Room for CPU and memory needs the list of pods
+// and is judged by kube_scheduling.
 func nodeRefusal(pod *corev1.Pod, n *corev1.Node) string {
 	if pod.Spec.NodeName != "" && pod.Spec.NodeName != n.Name {
 		return "pod names node " + pod.Spec.NodeName
 	}
+	var why []string
 	unschedulable := corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}
 	if n.Spec.Unschedulable && !v1helper.TolerationsTolerateTaint(klog.Background(), pod.Spec.Tolerations, &unschedulable, true) {
-		return "unschedulable"
+		why = append(why, "unschedulable")
 	}
-	t, bad := v1helper.FindMatchingUntoleratedTaint(klog.Background(), n.Spec.Taints, pod.Spec.Tolerations, func(t *corev1.Taint) bool {
-		return t.Effect == corev1.TaintEffectNoSchedule || t.Effect == corev1.TaintEffectNoExecute
-	}, true)
-	if bad {
-		return "node taint " + t.ToString()
+	for i := range n.Spec.Taints {
+		t := &n.Spec.Taints[i]
+		if n.Spec.Unschedulable && t.Key == unschedulable.Key || t.Effect == corev1.TaintEffectPreferNoSchedule {
+			continue // the first is the same thing once more, the second only a wish
+		}
+		if !v1helper.TolerationsTolerateTaint(klog.Background(), pod.Spec.Tolerations, t, true) {
+			why = append(why, "node taint "+t.ToString())
+		}
 	}
 	if ok, err := nodeaffinity.GetRequiredNodeAffinity(pod).Match(n); err != nil {
-		return "node affinity cannot be read: " + err.Error()
+		why = append(why, "node affinity cannot be read: "+err.Error())
 	} else if !ok {
-		return "node selector or affinity" + wantedLabels(pod)
+		why = append(why, "node selector or affinity"+wantedLabels(pod))
 	}
-	return ""
+	return strings.Join(why, " and ")
 }
 
 func wantedLabels(pod *corev1.Pod) string {

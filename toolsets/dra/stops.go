@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	resourceapi "k8s.io/api/resource/v1"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
@@ -31,6 +32,10 @@ func (n *analysis) aborted(ctx context.Context) bool {
 		return false
 	}
 	text := at.verdict.Abort
+	if n.notMet() {
+		n.out.Notes = append(n.out.Notes, fmt.Sprintf("on node %s the claims would end in an error (%s); the scheduler refuses that node before it looks at devices", at.rep().Name, text))
+		return false
+	}
 	n.out.Notes = append(n.out.Notes, fmt.Sprintf("the scheduler stops for every node with: %s (met on node %s)", text, at.rep().Name))
 	switch {
 	case strings.Contains(text, "CEL compile error"):
@@ -54,6 +59,38 @@ func (n *analysis) aborted(ctx context.Context) bool {
 			n.fault("dra.claim_rejected", n.subject(c), 0.9, map[string]string{"message": text}, "the allocator refuses the claim on every node: %s", text)
 		}
 	}
+	return true
+}
+
+// notMet says that the scheduler did not come upon the error: its last word on
+// the pod counts refusals node by node, which it only does when none of them ended
+// the attempt. It asks the other filters first (room for CPU and memory, volumes),
+// and where one of them refuses, devices are not looked at. The nodes that would
+// end in an error are out then.
+func (n *analysis) notMet() bool {
+	if n.a.pod == nil {
+		return false
+	}
+	met := true
+	for _, c := range n.a.pod.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Reason == corev1.PodReasonUnschedulable && strings.HasPrefix(c.Message, "0/") {
+			met = false
+		}
+	}
+	if met {
+		return false
+	}
+	out := map[string]bool{}
+	for _, g := range n.a.groups {
+		if g.eligible && g.verdict.Abort != "" {
+			g.eligible = false
+			for _, nd := range g.nodes {
+				out[nd.Name] = true
+				n.a.refused[nd.Name] = anotherFilter
+			}
+		}
+	}
+	n.a.beside = func(node string) bool { return out[node] }
 	return true
 }
 
@@ -416,11 +453,16 @@ func (n *analysis) onlyRefused(ctx context.Context, nodes int) {
 	n.out.WouldFit = append(n.out.WouldFit, WouldFit{Change: "the pod allowed on these nodes (" + text + ")", Nodes: nodes})
 }
 
-// addRefused notes that, beside the cause found, no node takes the pod anyway.
+// addRefused notes that, beside the cause found, no node takes the pod anyway,
+// so that no change of the claims suffices alone.
 func (n *analysis) addRefused() {
 	reasons := map[string]int{}
 	for _, why := range n.a.refused {
 		reasons[why]++
 	}
-	n.out.Notes = append(n.out.Notes, "every node also refuses the pod for other reasons: "+joinCounts(reasons))
+	text := joinCounts(reasons)
+	n.out.Notes = append(n.out.Notes, "every node also refuses the pod for other reasons: "+text)
+	for i := range n.out.WouldFit {
+		n.out.WouldFit[i].Change += "; and the pod allowed on these nodes (" + text + ")"
+	}
 }

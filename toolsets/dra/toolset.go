@@ -112,7 +112,7 @@ func (t *Toolset) Codes() []tool.Code { return Codes() }
 func (t *Toolset) Status(ctx context.Context) tool.Status {
 	st, err := t.status.get(ctx, func(ctx context.Context) (tool.Status, error) { return t.probe(ctx), nil })
 	if err != nil {
-		return tool.Status{State: tool.Broken, Reason: err.Error()}
+		return tool.Status{State: tool.Broken, Reason: tool.UserText(failure(err, "discover", "API groups", "", ""))}
 	}
 	return st
 }

@@ -332,7 +332,7 @@ func TestVerdict(t *testing.T) {
 		"f12-class-missing": nil, "f30-claim-missing": nil, "ok-extended-explain": {"n0", "n1"}, "refused-nodes": nil,
 	} {
 		c, objs := loadCase(t, "testdata/cases/"+name+".yaml")
-		got, err := newToolset(t, c, objs).Verdict(context.Background(), "ml", map[bool]string{true: "llama-ft-0", false: "job-0"}[name == "f14-selector-product"])
+		got, err := newToolset(t, c, objs).Verdict(context.Background(), "ml", map[bool]string{true: "llama-ft-0", false: "job-0"}[name == "f14-selector-product"], nil)
 		if name == "f14-selector-product" {
 			if err == nil {
 				t.Errorf("%s: pod of another namespace was found", name)

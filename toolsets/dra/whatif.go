@@ -86,6 +86,9 @@ func (t *Toolset) whatIf(ctx context.Context, in WhatIfIn) (tool.Output[WhatIf],
 	}
 	out := WhatIf{Changes: words, Nodes: []string{}, Allocation: []string{}, Features: w.assume.String()}
 	out.Before = t.newAnalysis(a, &Explanation{}).base(true)
+	if slices.ContainsFunc(a.groups, func(g *group) bool { return g.eligible && g.verdict.Abort != "" }) {
+		out.Before = 0 // an error on one node ends scheduling on all
+	}
 	if gone != nil {
 		a = a.freed(gone)
 	}

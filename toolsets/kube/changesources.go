@@ -23,7 +23,7 @@ func watchedKinds() (namespaced, cluster []string) {
 			"deployments.apps", "statefulsets.apps", "daemonsets.apps", "cronjobs.batch", "jobs.batch", "configmaps", "secrets", "services",
 			"serviceaccounts", "ingresses.networking.k8s.io", "networkpolicies.networking.k8s.io", "persistentvolumeclaims", "resourcequotas", "limitranges",
 			"horizontalpodautoscalers.autoscaling", "poddisruptionbudgets.policy", "resourceclaimtemplates.resource.k8s.io",
-			"httproutes.gateway.networking.k8s.io", "gateways.gateway.networking.k8s.io", "rolebindings.rbac.authorization.k8s.io",
+			"httproutes.gateway.networking.k8s.io", "gateways.gateway.networking.k8s.io",
 		}, []string{
 			"nodes", "deviceclasses.resource.k8s.io", "devicetaintrules.resource.k8s.io", "storageclasses.storage.k8s.io", "priorityclasses.scheduling.k8s.io",
 			"validatingwebhookconfigurations.admissionregistration.k8s.io", "mutatingwebhookconfigurations.admissionregistration.k8s.io",

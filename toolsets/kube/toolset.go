@@ -61,10 +61,6 @@ var (
 	_ tool.Resolver   = (*Toolset)(nil)
 )
 
-// Limits tells what could not be seen while tools and checks were called; an
-// investigation asks for it at its end.
-func (t *Toolset) Limits() []incident.Gap { return t.src.Limits() }
-
 // New builds the toolset. It does not talk to the cluster; Status does.
 func New(c Config) (*Toolset, error) {
 	src, err := source.New(source.Config{
@@ -126,6 +122,11 @@ func (t *Toolset) Checks() []tool.Check { return t.checks }
 
 // Codes implements tool.Cataloguer.
 func (t *Toolset) Codes() []tool.Code { return Codes() }
+
+// Limits lists the reads that the API server has refused so far, with the missing
+// right: what was to be looked at and was not, also where a judgement goes on
+// without it.
+func (t *Toolset) Limits() []incident.Gap { return t.src.Limits() }
 
 // Source gives the reads of this toolset, with their cache.
 func (t *Toolset) Source() *source.Source { return t.src }

@@ -37,20 +37,22 @@ func (j *judge) startup(ctx context.Context, v *verdict, p *corev1.Pod, evs []so
 	since := j.boundAt(p)
 	waited := j.now().Sub(since)
 	warned := slices.ContainsFunc(evs, func(e source.Event) bool {
-		return e.Warning() && e.Reason != "FailedScheduling" && e.Last.After(since.Add(-settle))
+		// The kubelet repeats what stays wrong within two minutes.
+		return e.Warning() && e.Reason != "FailedScheduling" && e.Last.After(since.Add(-settle)) && j.now().Sub(e.Last) < creating
 	})
 	said := slices.ContainsFunc(slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses), func(c corev1.ContainerStatus) bool {
 		return c.State.Waiting != nil && !quiet(c.State.Waiting.Reason)
 	})
 	if !said && !warned {
 		grace := creating
-		if c, since, ok := initRunning(p); ok {
-			grace = preparing
-			v.line("init container %s runs for %s", c, j.ago(since))
+		working := waited
+		if c, at, ok := initRunning(p); ok {
+			grace, working = preparing, j.now().Sub(at)
+			v.line("init container %s runs for %s", c, j.ago(at))
 		} else if len(evs) > 0 && evs[0].Reason == "Pulling" {
-			grace = fetching
+			grace, working = fetching, j.now().Sub(evs[0].Last)
 		}
-		if waited < grace {
+		if working < grace {
 			v.line("starting since %s", j.ago(since))
 			return
 		}
@@ -59,10 +61,21 @@ func (j *judge) startup(ctx context.Context, v *verdict, p *corev1.Pod, evs []so
 		return
 	}
 	v.symptom("kube.pod_creating", incident.Warning, fmt.Sprintf("Pod %s does not start its containers since %s (%s)", v.subject.Path(), j.ago(since), v.state), params("reason", v.state))
-	if e, ok := has(evs, []string{"FailedCreatePodSandBox", "NetworkNotReady", "SandboxChanged"}); ok && !said && e.Warning() && j.now().Sub(e.Last) < creating {
+	if e, ok := has(evs, []string{"FailedCreatePodSandBox", "NetworkNotReady"}); ok && !mounted(p) && e.Warning() && j.now().Sub(e.Last) < creating {
 		j.agents(ctx, v, p.Spec.NodeName, e.Message)
 		v.fault("kube.sandbox_failed", incident.Critical, 0.88, v.subject, fmt.Sprintf("the sandbox of pod %s cannot be created on %s: %s", v.subject.Path(), p.Spec.NodeName, e.Message), params("message", e.Message))
 	}
+}
+
+// mounted reports whether the kubelet got past volumes and sandbox: it says so itself
+// (Kubernetes 1.29), or a container has come as far as its image.
+func mounted(p *corev1.Pod) bool {
+	if c := condition(p, corev1.PodReadyToStartContainers); c != nil && c.Status == corev1.ConditionTrue {
+		return true
+	}
+	return slices.ContainsFunc(slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses), func(c corev1.ContainerStatus) bool {
+		return c.State.Running != nil || c.State.Terminated != nil || c.LastTerminationState.Terminated != nil || c.State.Waiting != nil && !quiet(c.State.Waiting.Reason)
+	})
 }
 
 // boundAt is when the pod got its node.
@@ -150,7 +163,7 @@ func (j *judge) waiting(ctx context.Context, v *verdict, p *corev1.Pod, c corev1
 		}
 		j.ended(ctx, v, p, c, t, init)
 	case w.Reason == "CreateContainerConfigError":
-		j.configError(v, p, c.Name, w.Message)
+		j.configError(ctx, v, p, c.Name, w.Message)
 	case !quiet(w.Reason):
 		v.fault("kube.container_start_error", incident.Critical, 0.9, v.subject, fmt.Sprintf("container %s of pod %s cannot be started: %s", c.Name, v.subject.Path(), firstOf(w.Message, w.Reason)), params("container", c.Name, "message", firstOf(w.Message, w.Reason)))
 	}
@@ -159,9 +172,7 @@ func (j *judge) waiting(ctx context.Context, v *verdict, p *corev1.Pod, c corev1
 // killedByProbe reports whether the kubelet, and not the program, ended the
 // container: it was told to go, and a probe that restarts failed.
 func (j *judge) killedByProbe(v *verdict, p *corev1.Pod, c corev1.ContainerStatus, t *corev1.ContainerStateTerminated, evs []source.Event) bool {
-	killing := slices.ContainsFunc(evs, func(e source.Event) bool {
-		return e.Reason == "Killing" && containsAny(e.Message, "failed liveness probe", "failed startup probe") && strings.Contains(e.Message, c.Name)
-	})
+	killing := slices.ContainsFunc(evs, func(e source.Event) bool { return killedBy(e, c.Name) })
 	if !killing && t.ExitCode != 137 && t.ExitCode != 143 {
 		return false
 	}
@@ -205,6 +216,7 @@ func (j *judge) running(ctx context.Context, v *verdict, p *corev1.Pod, c corev1
 			code, why := "kube.container_crash_loop", fmt.Sprintf("exit code %d", last.ExitCode)
 			if last.Reason == "OOMKilled" {
 				code, why = "kube.container_oom_killed", "OOMKilled"
+				restarted["limit"] = firstOf(memoryLimit(p, c.Name), "none")
 			}
 			v.history(code, fmt.Sprintf("container %s of pod %s restarted %d times, last %s ago (%s); it runs since", c.Name, v.subject.Path(), c.RestartCount, j.ago(last.FinishedAt.Time), why), last.FinishedAt.Time, restarted)
 			return
@@ -230,9 +242,15 @@ func (j *judge) running(ctx context.Context, v *verdict, p *corev1.Pod, c corev1
 	}
 }
 
+// killedBy reports an event with which the kubelet says that it restarts a container
+// for a probe: "Container app failed liveness probe, will be restarted".
+func killedBy(e source.Event, container string) bool {
+	return e.Reason == "Killing" && strings.HasPrefix(e.Message, "Container "+container+" failed ") && containsAny(e.Message, "liveness probe", "startup probe")
+}
+
 func (j *judge) probeKilled(evs []source.Event, container string) bool {
 	return slices.ContainsFunc(evs, func(e source.Event) bool {
-		return e.Reason == "Killing" && containsAny(e.Message, "failed liveness probe", "failed startup probe") && strings.Contains(e.Message, container) && j.now().Sub(e.Last) < probeAge
+		return killedBy(e, container) && j.now().Sub(e.Last) < probeAge
 	})
 }
 
@@ -287,7 +305,11 @@ func (j *judge) ended(ctx context.Context, v *verdict, p *corev1.Pod, c corev1.C
 		// Nothing is known of how it ended.
 	default:
 		conf := 0.82
-		if line == "" {
+		switch {
+		case (t.ExitCode == 137 || t.ExitCode == 143) && l.weight < 3:
+			// It was told to go, and nothing that is seen says by whom.
+			conf, said = 0.6, "; what ended it is not said"+said
+		case line == "":
 			// That it ends says nothing of why.
 			conf = 0.48
 		}

@@ -43,7 +43,7 @@ func (j *judge) departed(ctx context.Context, namespace, name string) (*verdict,
 		v.line("event %s (%dx, %s ago): %s", e.Reason, max(e.Count, 1), j.ago(e.Last), e.Message)
 	}
 	v.symptom("kube.pod_gone", incident.Warning, fmt.Sprintf("Pod %s is gone since %s (%s)", r.Path(), j.ago(e.Last), e.Reason), params("reason", e.Reason))
-	j.removed(ctx, v, nil, removal{reason: e.Reason, message: e.Message, node: nodeOf(evs), at: e.Last})
+	j.takenAway(ctx, v, nil, removal{reason: e.Reason, message: e.Message, node: nodeOf(evs), at: e.Last})
 	return v, true
 }
 
@@ -62,8 +62,8 @@ func nodeOf(evs []source.Event) string {
 	return ""
 }
 
-// disrupted reports the disruption that a pod's own condition tells of.
-func disrupted(p *corev1.Pod) (removal, bool) {
+// disruption reports the disruption that a pod's own condition tells of.
+func disruption(p *corev1.Pod) (removal, bool) {
 	c := condition(p, corev1.DisruptionTarget)
 	if c == nil || c.Status != corev1.ConditionTrue {
 		return removal{}, false
@@ -71,8 +71,8 @@ func disrupted(p *corev1.Pod) (removal, bool) {
 	return removal{reason: c.Reason, message: c.Message, node: p.Spec.NodeName, at: c.LastTransitionTime.Time}, true
 }
 
-// removed names who took a pod away. It reports false where only the fact is known.
-func (j *judge) removed(ctx context.Context, v *verdict, p *corev1.Pod, r removal) bool {
+// takenAway names who took a pod away. It reports false where only the fact is known.
+func (j *judge) takenAway(ctx context.Context, v *verdict, p *corev1.Pod, r removal) bool {
 	if r.node != "" {
 		v.edge(v.subject, graph.RunsOn, j.ref("", "Node", "", r.node))
 	}

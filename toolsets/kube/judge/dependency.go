@@ -18,9 +18,9 @@ import (
 
 // The three ways in which a call over the network fails, as logs put it.
 var (
-	unresolved = regexp.MustCompile(`(?i)no such host|name or service not known|name resolution|could not resolve host|server misbehaving|enotfound|eai_again|unknownhost|could not translate host name|nodename nor servname|nxdomain|can't find`)
-	refused    = regexp.MustCompile(`(?i)connection refused|econnrefused|connectexception|no route to host|ehostunreach|network is unreachable|connection reset|econnreset|broken pipe|service unavailable|\b50[234]\b|failed to connect|unable to connect|could not connect|cannot connect|can't connect|waiting for|not (?:yet )?(?:ready|reachable|available)|unreachable`)
-	silent     = regexp.MustCompile(`(?i)timed? ?out|etimedout|deadline exceeded`)
+	lookupFailed = regexp.MustCompile(`(?i)no such host|name or service not known|name resolution|could not resolve host|server misbehaving|enotfound|eai_again|unknownhost|could not translate host name|nodename nor servname|nxdomain|can't find`)
+	turnedAway   = regexp.MustCompile(`(?i)connection refused|econnrefused|connectexception|no route to host|ehostunreach|network is unreachable|connection reset|econnreset|broken pipe|service unavailable|\b50[234]\b|failed to connect|unable to connect|could not connect|cannot connect|can't connect|waiting for|not (?:yet )?(?:ready|reachable|available)|unreachable`)
+	timedOut     = regexp.MustCompile(`(?i)timed? ?out|etimedout|deadline exceeded`)
 	// unanswered is a resolver that does not answer, rather than one that says no.
 	unanswered = regexp.MustCompile(`(?i)temporary failure in name resolution|server misbehaving|eai_again|lookup \S+ on \S+:53: (?:read|write|dial) .*(?:timeout|refused)|lookup \S+: i/o timeout|no servers could be reached`)
 )
@@ -66,7 +66,7 @@ func peersOf(line string) []peer {
 // that is not there, to one whose pods are to be looked at, or to the policy
 // that stands between. Names outside of the cluster are left alone.
 func (j *judge) called(ctx context.Context, v *verdict, p *corev1.Pod, container, line string) {
-	lost, away, mute := unresolved.MatchString(line), refused.MatchString(line), silent.MatchString(line)
+	lost, away, mute := lookupFailed.MatchString(line), turnedAway.MatchString(line), timedOut.MatchString(line)
 	if !lost && !away && !mute {
 		return
 	}
@@ -180,17 +180,15 @@ func (j *judge) servicesNear(ctx context.Context, svc incident.Ref) string {
 
 // resolver ties a pod that gets no answer to its look-ups to the cluster's DNS.
 func (j *judge) resolver(ctx context.Context, v *verdict, p *corev1.Pod) {
+	ofNode := p.Spec.DNSPolicy == corev1.DNSDefault || p.Spec.DNSPolicy == corev1.DNSNone || p.Spec.HostNetwork && p.Spec.DNSPolicy != corev1.DNSClusterFirstWithHostNet
+	if _, _, down := j.dnsDown(ctx); down || ofNode {
+		return // names judges both
+	}
 	s, err := j.src.Service(ctx, "kube-system", "kube-dns")
 	if err != nil {
 		return
 	}
-	dns := j.ref("", "Service", s.Namespace, s.Name)
-	v.edge(v.subject, graph.Calls, dns)
-	inner := j.service(ctx, s)
-	if slices.ContainsFunc(inner.findings, func(f incident.Finding) bool { return f.Role == incident.Symptom }) {
-		v.fault("kube.dns_unavailable", incident.Critical, 0.85, dns, fmt.Sprintf("%s has no ready endpoint, so pod %s can resolve no name: %s", dns, v.subject.Path(), inner.state), params("ready", inner.state))
-		return
-	}
+	v.edge(v.subject, graph.Calls, j.ref("", "Service", s.Namespace, s.Name))
 	j.between(ctx, v, p, s, 53, true)
 }
 
@@ -208,7 +206,7 @@ func (j *judge) between(ctx context.Context, v *verdict, p *corev1.Pod, s *corev
 	if len(pods) == 0 {
 		return
 	}
-	if port != 0 && !slices.ContainsFunc(s.Spec.Ports, func(sp corev1.ServicePort) bool { return sp.Port == port }) && s.Spec.ClusterIP != corev1.ClusterIPNone {
+	if port != 0 && len(s.Spec.Ports) > 0 && !slices.ContainsFunc(s.Spec.Ports, func(sp corev1.ServicePort) bool { return sp.Port == port }) && s.Spec.ClusterIP != corev1.ClusterIPNone {
 		have := make([]string, 0, len(s.Spec.Ports))
 		for _, sp := range s.Spec.Ports {
 			have = append(have, fmt.Sprint(sp.Port))

@@ -33,7 +33,7 @@ func (j *judge) drainTool(ctx context.Context, in NodeIn) (tool.Output[Judged], 
 		}
 		movable++
 		if p.DeletionTimestamp != nil && len(p.Finalizers) > 0 {
-			j.terminating(v, p)
+			j.terminating(v, p, j.events(ctx, j.pod(p), string(p.UID)))
 		}
 		budgets, err := j.src.PDBs(ctx, p.Namespace)
 		if err != nil {

@@ -24,11 +24,13 @@ var (
 	pullName     = regexp.MustCompile(`(?i)invalid reference format|couldn't parse image|could not parse reference|invalid image name|repository name must be (?:lowercase|canonical)`)
 	pullPlatform = regexp.MustCompile(`(?i)no match for platform|no matching manifest for|image (?:os|operating system|architecture).* (?:cannot|not supported)|no image found in (?:manifest list|image index) for architecture`)
 	pullLimit    = regexp.MustCompile(`(?i)toomanyrequests|too many requests|rate ?limit|rate exceeded|throttl`)
-	pullAuth     = regexp.MustCompile(`(?i)unauthorized|authentication required|authorization failed|no basic auth|failed to authorize|not authorized|insufficient_scope|pull access denied|access denied|access to the resource is denied|denied: |\bdenied$|401 |403 |forbidden|invalid username/password|authorization token has expired|credentials? (?:expired|helper)|permission .* denied|no credentials|unauthenticated request|does not have permission`)
-	pullMissing  = regexp.MustCompile(`(?i)manifest unknown|manifest_unknown|name unknown|name_unknown|manifest for .* not found|manifest tagged by .* is not found|not found|does not exist|404 |no such image|tag .* (?:not found|unknown)|repository .* unknown`)
+	pullAuth     = regexp.MustCompile(`(?i)unauthorized|authentication required|authorization failed|no basic auth|failed to authorize|not authorized|insufficient_scope|pull access denied|access denied|access to the resource is denied|denied: |\bdenied$|status(?: code)?[: ]{1,2}40[13]\b|forbidden|invalid username/password|authorization token has expired|credentials? (?:expired|helper)|permission .* denied|no credentials|unauthenticated request|does not have permission`)
+	pullMissing  = regexp.MustCompile(`(?i)manifest unknown|manifest_unknown|name unknown|name_unknown|manifest for .* not found|manifest tagged by .* is not found|not found|does not exist|404 not found|status(?: code)?[: ]{1,2}404\b|no such image|tag .* (?:not found|unknown)|repository .* unknown`)
 	pullDial     = regexp.MustCompile(`(?i)dial tcp|no such host|i/o timeout|connection refused|tls handshake|x509|server gave http response`)
-	pullReach    = regexp.MustCompile(`(?i)no such host|connection refused|connection reset|i/o timeout|dial tcp|tls handshake|x509|certificate|network is unreachable|no route to host|deadline exceeded|temporary failure in name resolution|server misbehaving|50[0234] |bad gateway|service unavailable|internal server error|unexpected eof|http: server gave http response to https client|proxyconnect|client\.timeout`)
-	pullSpace    = regexp.MustCompile(`(?i)no space left|disk quota|insufficient storage`)
+	pullReach    = regexp.MustCompile(`(?i)no such host|connection refused|connection reset|i/o timeout|dial tcp|tls handshake|x509|certificate|network is unreachable|no route to host|deadline exceeded|temporary failure in name resolution|server misbehaving|status(?: code)?[: ]{1,2}50[0234]\b|bad gateway|service unavailable|internal server error|unexpected eof|http: server gave http response to https client|proxyconnect|client\.timeout`)
+	// Registries that answer alike for what is not there and what one may not see.
+	pullEither = regexp.MustCompile(`(?i)does not exist or may require|insufficient_scope|requested access to the resource is denied`)
+	pullSpace  = regexp.MustCompile(`(?i)no space left|disk quota|insufficient storage`)
 )
 
 // classifyPull tells the reasons of a failed pull apart. A host that cannot be
@@ -72,7 +74,11 @@ func (j *judge) image(ctx context.Context, v *verdict, p *corev1.Pod, container,
 	f := classifyPull(w.Reason, strings.ReplaceAll(text, image, ""))
 	secrets := j.pullSecrets(ctx, p)
 	v.line("image %s: %s", image, text)
-	v.fault(f.code, incident.Critical, 0.95, v.subject, fmt.Sprintf("image %s of container %s in pod %s %s", image, container, v.subject.Path(), f.what), params("image", image, "container", container, "why", f.what, "within", map[bool]string{true: "registry"}[slices.Contains([]string{"kube.image_not_found", "kube.image_unauthorized", "kube.image_invalid_name"}, f.code)], "pull_secret", strings.Join(secrets, ", ")))
+	conf := 0.95
+	if f.code == "kube.image_unauthorized" && len(secrets) == 0 && pullEither.MatchString(text) {
+		f.what, conf = "is refused by the registry: there is no such repository, or it needs credentials, and the pod has none", 0.85
+	}
+	v.fault(f.code, incident.Critical, conf, v.subject, fmt.Sprintf("image %s of container %s in pod %s %s", image, container, v.subject.Path(), f.what), params("image", image, "container", container, "why", f.what, "within", map[bool]string{true: "registry"}[slices.Contains([]string{"kube.image_not_found", "kube.image_unauthorized", "kube.image_invalid_name"}, f.code)], "pull_secret", strings.Join(secrets, ", ")))
 	if f.code != "kube.image_unauthorized" {
 		return
 	}

@@ -94,10 +94,17 @@ func (v *verdict) find(f incident.Finding) {
 		f.Subject = v.subject
 	}
 	f.Message = oneLine(f.Message, 600)
-	if slices.ContainsFunc(v.findings, func(o incident.Finding) bool { return o.Code == f.Code && o.Subject == f.Subject }) {
+	i := slices.IndexFunc(v.findings, func(o incident.Finding) bool { return o.Code == f.Code && o.Subject == f.Subject })
+	if i < 0 {
+		v.findings = append(v.findings, f)
 		return
 	}
-	v.findings = append(v.findings, f)
+	// A second fault of one kind on one thing (two containers, two conditions) is
+	// told beside the first: a finding is known by its code and subject.
+	if o := &v.findings[i]; f.Role == incident.Fault && o.Role == f.Role && !strings.Contains(o.Message, f.Message) {
+		o.Message = oneLine(o.Message+"; "+f.Message, 600)
+		o.Confidence = max(o.Confidence, f.Confidence)
+	}
 }
 
 func (v *verdict) symptom(code string, sev incident.Severity, message string, p map[string]string) {

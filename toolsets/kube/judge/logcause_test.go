@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestTellingLine(t *testing.T) {
+func TestTellingLineAmongOthers(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ log, want string }{
 		"a wrapper points elsewhere": {

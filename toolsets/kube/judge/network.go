@@ -11,7 +11,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -85,6 +84,11 @@ func (j *judge) service(ctx context.Context, s *corev1.Service) *verdict {
 	case len(pods) == 0:
 		j.noPods(ctx, v, s, sel, none)
 		return v
+	case readyPods == 0 && s.Spec.PublishNotReadyAddresses:
+		v.line("it leads to its pods whether they are ready or not")
+	case readyPods == 0 && j.comingUp(pods):
+		v.line("its %d pods are starting", len(pods))
+		return v
 	case readyPods == 0:
 		none(fmt.Sprintf("none of its %d pods is ready", len(pods)))
 		for _, p := range limit(pods, worstPods) {
@@ -98,16 +102,33 @@ func (j *judge) service(ctx context.Context, s *corev1.Service) *verdict {
 	return v
 }
 
+// comingUp reports whether none of the pods is in trouble: they have not had the
+// time to become ready.
+func (j *judge) comingUp(pods []*corev1.Pod) bool {
+	return !slices.ContainsFunc(pods, j.podInTrouble)
+}
+
 // noPods tells a selector that finds nothing from a workload without pods.
 func (j *judge) noPods(ctx context.Context, v *verdict, s *corev1.Service, sel labels.Selector, none func(string)) {
-	if w, zero, ok := j.workloadFor(ctx, s.Namespace, sel); ok {
-		v.edge(v.subject, graph.Selects, w)
-		if zero {
-			none(w.String() + " is scaled to zero")
-			v.fault("kube.scaled_to_zero", incident.Warning, 0.85, w, fmt.Sprintf("%s, the only backend of %s, is scaled to zero", w, v.subject), nil)
+	w, found, err := j.workloadFor(ctx, s.Namespace, sel)
+	if found {
+		v.edge(v.subject, graph.Selects, w.ref)
+		if w.want == 0 {
+			none(w.ref.String() + " " + w.idle)
+			code := "kube.scaled_to_zero"
+			if w.ref.Kind == "DaemonSet" {
+				code = "kube.daemonset_no_nodes"
+			}
+			v.fault(code, incident.Warning, 0.85, w.ref, fmt.Sprintf("%s, the only backend of %s, %s", w.ref, v.subject, w.idle), nil)
 			return
 		}
-		none(w.String() + " has no pods")
+		none(w.ref.String() + " has no pods")
+		return
+	}
+	if err != nil {
+		// Whoever makes the pods may only not be seen.
+		v.line("workloads cannot be listed: %s", tool.UserText(err))
+		none("its selector matches no pod that exists now")
 		return
 	}
 	near, diff := j.nearestPods(ctx, s)
@@ -120,23 +141,51 @@ func (j *judge) noPods(ctx context.Context, v *verdict, s *corev1.Service, sel l
 	v.fault("kube.service_selector_mismatch", incident.Critical, 0.92, v.subject, text, params("selector", sel.String(), "nearest", diff))
 }
 
-// workloadFor finds a workload whose pod template the selector would match.
-func (j *judge) workloadFor(ctx context.Context, namespace string, sel labels.Selector) (incident.Ref, bool, bool) {
-	if ds, err := j.src.Deployments(ctx, namespace); err == nil {
-		for _, d := range ds {
-			if sel.Matches(labels.Set(d.Spec.Template.Labels)) {
-				return j.ref("apps", "Deployment", namespace, d.Name), replicasOf(d.Spec.Replicas) == 0, true
-			}
+// backing is a workload whose pods a Service would select.
+type backing struct {
+	ref  incident.Ref
+	want int32
+	// idle says in words why it has no pods when it wants none.
+	idle string
+}
+
+// workloadFor finds the workload whose pod template the selector would match, one
+// that wants pods before one that wants none. The error is the first list that
+// could not be read.
+func (j *judge) workloadFor(ctx context.Context, namespace string, sel labels.Selector) (backing, bool, error) {
+	var all []backing
+	var refused error
+	add := func(template map[string]string, b backing) {
+		if sel.Matches(labels.Set(template)) {
+			all = append(all, b)
 		}
 	}
-	if ss, err := j.src.StatefulSets(ctx, namespace); err == nil {
-		for _, s := range ss {
-			if sel.Matches(labels.Set(s.Spec.Template.Labels)) {
-				return j.ref("apps", "StatefulSet", namespace, s.Name), replicasOf(s.Spec.Replicas) == 0, true
-			}
+	ds, err := j.src.Deployments(ctx, namespace)
+	refused = cmp.Or(refused, err)
+	for _, d := range ds {
+		add(d.Spec.Template.Labels, backing{j.ref("apps", "Deployment", namespace, d.Name), replicasOf(d.Spec.Replicas), "is scaled to zero"})
+	}
+	ss, err := j.src.StatefulSets(ctx, namespace)
+	refused = cmp.Or(refused, err)
+	for _, s := range ss {
+		add(s.Spec.Template.Labels, backing{j.ref("apps", "StatefulSet", namespace, s.Name), replicasOf(s.Spec.Replicas), "is scaled to zero"})
+	}
+	ns, err := j.src.DaemonSets(ctx, namespace)
+	refused = cmp.Or(refused, err)
+	for _, d := range ns {
+		add(d.Spec.Template.Labels, backing{j.ref("apps", "DaemonSet", namespace, d.Name), d.Status.DesiredNumberScheduled, "has no node to run on"})
+	}
+	rs, err := j.src.ReplicaSets(ctx, namespace)
+	refused = cmp.Or(refused, err)
+	for _, r := range rs {
+		if metav1.GetControllerOf(r) == nil {
+			add(r.Spec.Template.Labels, backing{j.ref("apps", "ReplicaSet", namespace, r.Name), replicasOf(r.Spec.Replicas), "is scaled to zero"})
 		}
 	}
-	return incident.Ref{}, false, false
+	if len(all) == 0 {
+		return backing{}, false, refused
+	}
+	return slices.MaxFunc(all, func(a, b backing) int { return cmp.Compare(min(a.want, 1), min(b.want, 1)) }), true, nil
 }
 
 // nearestPods finds the running pod that shares the most of the selector, or
@@ -177,6 +226,9 @@ func (j *judge) ports(v *verdict, s *corev1.Service, pods []*corev1.Pod) {
 		if target == (intstr.IntOrString{}) {
 			target = intstr.FromInt32(port.Port)
 		}
+		if target.Type == intstr.Int && s.Spec.ClusterIP == corev1.ClusterIPNone {
+			continue // a headless Service translates no port
+		}
 		found, declared := false, map[string]bool{}
 		undeclared := false
 		for _, p := range pods {
@@ -192,7 +244,7 @@ func (j *judge) ports(v *verdict, s *corev1.Service, pods []*corev1.Pod) {
 			}
 			undeclared = undeclared || n == 0
 		}
-		if found || (target.Type == intstr.Int && undeclared) {
+		if found || (target.Type == intstr.Int && (undeclared || probed(pods, target.IntVal))) {
 			continue
 		}
 		conf := 0.93
@@ -206,32 +258,17 @@ func (j *judge) ports(v *verdict, s *corev1.Service, pods []*corev1.Pod) {
 	}
 }
 
-// policies finds NetworkPolicies that select the pods and let nobody in.
-func (j *judge) policies(ctx context.Context, v *verdict, s *corev1.Service, pods []*corev1.Pod) {
-	nps, err := j.src.NetworkPolicies(ctx, s.Namespace)
-	if err != nil || len(pods) == 0 {
-		return
-	}
-	var isolating []*networkingv1.NetworkPolicy
-	open := false
-	for _, np := range nps {
-		sel, err := metav1.LabelSelectorAsSelector(&np.Spec.PodSelector)
-		if err != nil || !sel.Matches(labels.Set(pods[0].Labels)) || !slices.Contains(np.Spec.PolicyTypes, networkingv1.PolicyTypeIngress) && len(np.Spec.PolicyTypes) > 0 {
-			continue
-		}
-		isolating = append(isolating, np)
-		open = open || len(np.Spec.Ingress) > 0
-	}
-	for _, np := range isolating {
-		v.line("NetworkPolicy %s selects its pods: %d rules for traffic to them", np.Name, len(np.Spec.Ingress))
-	}
-	if len(isolating) == 0 || open {
-		return
-	}
-	np := j.ref("networking.k8s.io", "NetworkPolicy", s.Namespace, isolating[0].Name)
-	v.edge(v.subject, graph.IsolatedBy, np)
-	v.symptom("kube.service_no_endpoints", incident.Warning, fmt.Sprintf("nothing can reach the pods of %s", v.subject), nil)
-	v.fault("kube.network_policy_blocks", incident.Critical, 0.85, np, fmt.Sprintf("NetworkPolicy %s isolates the pods of %s and no policy allows any traffic to them", np.Path(), v.subject), params("to", v.subject.Path(), "direction", "ingress"))
+// probed reports whether the kubelet asks this port of a pod that is ready: then
+// something listens there, declared or not.
+func probed(pods []*corev1.Pod, port int32) bool {
+	return slices.ContainsFunc(pods, func(p *corev1.Pod) bool {
+		return ready(p) && slices.ContainsFunc(p.Spec.Containers, func(c corev1.Container) bool {
+			return slices.ContainsFunc([]*corev1.Probe{c.ReadinessProbe, c.LivenessProbe, c.StartupProbe}, func(pr *corev1.Probe) bool {
+				at, ok := portOf(pr)
+				return ok && at.Type == intstr.Int && at.IntVal == port
+			})
+		})
+	})
 }
 
 // ingress judges class, backends and TLS secrets of an Ingress.
@@ -246,19 +283,23 @@ func (j *judge) ingress(ctx context.Context, i *networkingv1.Ingress) *verdict {
 		class = *i.Spec.IngressClassName
 	}
 	v.fact("class", class)
+	// A controller needs a moment to take an Ingress up and to give it an address.
+	young := j.now().Sub(i.CreationTimestamp.Time) < 4*settle
 	if classes, err := j.src.IngressClasses(ctx); err == nil {
 		known, names := false, []string{}
 		for _, c := range classes {
 			names = append(names, c.Name)
 			known = known || c.Name == class || class == "" && c.Annotations["ingressclass.kubernetes.io/is-default-class"] == "true"
 		}
-		if !known && (i.Spec.IngressClassName != nil || len(i.Status.LoadBalancer.Ingress) == 0) && (class != "" || i.Spec.IngressClassName == nil) {
-			what := "names no IngressClass and there is no default one"
+		// The old annotation, and none at all, may mean a controller that needs no
+		// IngressClass: only one that gives no address tells.
+		if !known && (i.Spec.IngressClassName != nil || len(i.Status.LoadBalancer.Ingress) == 0 && !young) {
+			what, conf := "names no IngressClass and there is no default one", 0.8
 			if class != "" {
-				what = "names IngressClass " + class + ", which does not exist"
+				what, conf = "names IngressClass "+class+", which does not exist", 0.92
 			}
 			slices.Sort(names)
-			v.fault("kube.ingress_class_missing", incident.Critical, 0.92, v.subject, fmt.Sprintf("%s %s (there is: %s)", v.subject, what, cmp.Or(strings.Join(names, ", "), "none")), params("class", class))
+			v.fault("kube.ingress_class_missing", incident.Critical, conf, v.subject, fmt.Sprintf("%s %s (there is: %s)", v.subject, what, cmp.Or(strings.Join(names, ", "), "none")), params("class", cmp.Or(class, "none")))
 		}
 	}
 	for _, b := range backends(i) {
@@ -268,16 +309,17 @@ func (j *judge) ingress(ctx context.Context, i *networkingv1.Ingress) *verdict {
 		switch {
 		case missing(err):
 			v.line("backend %s does not exist", svc)
-			v.symptom("kube.service_no_endpoints", incident.Warning, fmt.Sprintf("%s routes to nothing", v.subject), nil)
+			v.symptom("kube.service_no_endpoints", incident.Warning, fmt.Sprintf("%s routes to nothing", v.subject), params("selector", svc.Path()))
 			v.fault("kube.service_missing", incident.Critical, 0.94, svc, fmt.Sprintf("%s, to which %s routes, does not exist", svc, v.subject), params("wanted_by", v.subject.Path()))
-		case err == nil && !hasPort(s, b.Port):
+		case err == nil && s.Spec.Type != corev1.ServiceTypeExternalName && !hasPort(s, b.Port):
 			v.fault("kube.ingress_port_missing", incident.Critical, 0.92, v.subject, fmt.Sprintf("%s routes to port %s of %s, which it does not have", v.subject, portText(b.Port), svc), params("service", b.Name, "port", portText(b.Port)))
 		case err == nil:
 			j.backend(ctx, v, s)
 		}
 	}
 	for _, t := range i.Spec.TLS {
-		if t.SecretName == "" {
+		// A certificate that was just asked for is not there yet.
+		if t.SecretName == "" || young {
 			continue
 		}
 		if _, err := j.src.Secret(ctx, i.Namespace, t.SecretName); missing(err) {
@@ -285,6 +327,7 @@ func (j *judge) ingress(ctx context.Context, i *networkingv1.Ingress) *verdict {
 			v.edge(v.subject, graph.Uses, to)
 			v.fault("kube.ingress_tls_secret_missing", incident.Critical, 0.8, to, fmt.Sprintf("%s, which holds the certificate of %s, does not exist", to, v.subject), params("ingress", i.Name))
 		}
+		j.certificate(ctx, v, i.Namespace, t.SecretName)
 	}
 	return v
 }
@@ -294,7 +337,7 @@ func (j *judge) backend(ctx context.Context, v *verdict, s *corev1.Service) {
 	inner := j.service(ctx, s)
 	for _, f := range inner.findings {
 		if f.Role == incident.Symptom {
-			v.symptom("kube.service_no_endpoints", incident.Warning, fmt.Sprintf("%s routes to %s, which has no ready endpoint", v.subject, inner.subject), nil)
+			v.symptom("kube.service_no_endpoints", incident.Warning, fmt.Sprintf("%s routes to %s, which has no ready endpoint", v.subject, inner.subject), f.Params)
 		}
 	}
 }
@@ -328,81 +371,4 @@ func portText(p networkingv1.ServiceBackendPort) string {
 		return p.Name
 	}
 	return fmt.Sprint(p.Number)
-}
-
-// gateway judges the conditions and references of Gateway API objects.
-func (j *judge) gateway(ctx context.Context, r incident.Ref, u *unstructured.Unstructured) *verdict {
-	v := newVerdict(r)
-	v.state = "seen"
-	if r.Kind == "Gateway" {
-		class, _, _ := unstructured.NestedString(u.Object, "spec", "gatewayClassName")
-		v.fact("class", class)
-		if _, err := j.src.Get(ctx, j.ref(r.Group, "GatewayClass", "", class)); missing(err) {
-			v.fault("kube.gateway_class_missing", incident.Critical, 0.93, r, fmt.Sprintf("%s names GatewayClass %s, which does not exist", r, class), params("class", class))
-			return v
-		}
-		for _, c := range conditions(u.Object, "status", "conditions") {
-			if (c.kind == "Accepted" || c.kind == "Programmed") && c.status == "False" {
-				v.fault("kube.gateway_not_programmed", incident.Critical, 0.88, r, fmt.Sprintf("%s is not %s: %s: %s", r, c.kind, c.reason, c.message), params("reason", c.reason, "message", c.message))
-			}
-		}
-		return v
-	}
-	parents, _, _ := unstructured.NestedSlice(u.Object, "status", "parents")
-	for _, p := range parents {
-		m, _ := p.(map[string]any)
-		name, _, _ := unstructured.NestedString(m, "parentRef", "name")
-		for _, c := range conditions(m, "conditions") {
-			if (c.kind == "Accepted" || c.kind == "ResolvedRefs") && c.status == "False" {
-				v.fault("kube.route_not_accepted", incident.Critical, 0.9, r, fmt.Sprintf("Gateway %s does not take %s (%s): %s: %s", name, r, c.kind, c.reason, c.message), params("parent", name, "reason", c.reason, "message", c.message))
-			}
-		}
-	}
-	refs, _, _ := unstructured.NestedSlice(u.Object, "spec", "parentRefs")
-	for _, p := range refs {
-		m, _ := p.(map[string]any)
-		name, _ := m["name"].(string)
-		ns, _ := m["namespace"].(string)
-		g := j.ref(r.Group, "Gateway", cmp.Or(ns, r.Namespace), name)
-		v.edge(r, graph.RoutesTo, g)
-		if _, err := j.src.Get(ctx, g); missing(err) {
-			v.fault("kube.route_not_accepted", incident.Critical, 0.9, r, fmt.Sprintf("%s names %s, which does not exist", r, g), params("parent", name, "reason", "NoSuchParent"))
-		}
-	}
-	rules, _, _ := unstructured.NestedSlice(u.Object, "spec", "rules")
-	for _, rule := range rules {
-		m, _ := rule.(map[string]any)
-		list, _, _ := unstructured.NestedSlice(m, "backendRefs")
-		for _, b := range list {
-			bm, _ := b.(map[string]any)
-			name, _ := bm["name"].(string)
-			ns, _ := bm["namespace"].(string)
-			if kind, ok := bm["kind"].(string); ok && kind != "Service" {
-				continue
-			}
-			svc := j.ref("", "Service", cmp.Or(ns, r.Namespace), name)
-			v.edge(r, graph.RoutesTo, svc)
-			s, err := j.src.Service(ctx, svc.Namespace, name)
-			if missing(err) {
-				v.fault("kube.service_missing", incident.Critical, 0.94, svc, fmt.Sprintf("%s, to which %s routes, does not exist", svc, r), params("wanted_by", r.Path()))
-			} else if err == nil {
-				j.backend(ctx, v, s)
-			}
-		}
-	}
-	return v
-}
-
-type cond struct{ kind, status, reason, message string }
-
-func conditions(obj map[string]any, path ...string) []cond {
-	list, _, _ := unstructured.NestedSlice(obj, path...)
-	var out []cond
-	for _, c := range list {
-		if m, ok := c.(map[string]any); ok {
-			s := func(k string) string { v, _ := m[k].(string); return v }
-			out = append(out, cond{s("type"), s("status"), s("reason"), s("message")})
-		}
-	}
-	return out
 }

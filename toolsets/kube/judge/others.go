@@ -12,17 +12,12 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
-
-// StorageIn names a PersistentVolumeClaim.
-type StorageIn struct {
-	Namespace string `json:"namespace"`
-	PVC       string `json:"pvc"`
-}
 
 // NamedIn names a namespaced object.
 type NamedIn struct {
@@ -33,82 +28,6 @@ type NamedIn struct {
 // AdmissionIn narrows to a namespace; empty looks at the whole cluster.
 type AdmissionIn struct {
 	Namespace string `json:"namespace,omitempty"`
-}
-
-func (j *judge) storageTool(ctx context.Context, in StorageIn) (tool.Output[Judged], error) {
-	c, err := j.src.PVC(ctx, in.Namespace, in.PVC)
-	if err != nil {
-		return tool.Output[Judged]{}, err
-	}
-	v := j.claim(ctx, c)
-	if c.Status.Phase == corev1.ClaimBound {
-		j.users(ctx, v, c)
-	}
-	return v.output(), nil
-}
-
-// claim judges a PersistentVolumeClaim that is not bound.
-func (j *judge) claim(ctx context.Context, c *corev1.PersistentVolumeClaim) *verdict {
-	v := newVerdict(j.ref("", "PersistentVolumeClaim", c.Namespace, c.Name))
-	v.state = string(c.Status.Phase)
-	class := ""
-	if c.Spec.StorageClassName != nil {
-		class = *c.Spec.StorageClassName
-	}
-	v.fact("class", class)
-	if c.Spec.VolumeName != "" {
-		pv := j.ref("", "PersistentVolume", "", c.Spec.VolumeName)
-		v.edge(v.subject, graph.BoundTo, pv)
-	}
-	switch c.Status.Phase {
-	case corev1.ClaimBound:
-		return v
-	case corev1.ClaimLost:
-		v.symptom("kube.pvc_pending", incident.Critical, fmt.Sprintf("%s is lost", v.subject), params("class", class))
-		v.fault("kube.pvc_lost", incident.Critical, 0.95, v.subject, fmt.Sprintf("the volume %s behind %s is gone", c.Spec.VolumeName, v.subject), params("pv", c.Spec.VolumeName))
-		return v
-	}
-	evs := j.events(ctx, v.subject, string(c.UID))
-	for _, e := range limit(evs, 4) {
-		v.line("event %s: %s", e.Reason, e.Message)
-	}
-	sc, err := j.src.StorageClass(ctx, class)
-	if class == "" {
-		sc, err = nil, nil
-	}
-	_, failed := has(evs, []string{"ProvisioningFailed"})
-	if sc != nil && sc.VolumeBindingMode != nil && *sc.VolumeBindingMode == "WaitForFirstConsumer" && !failed {
-		v.state = "waits for its first pod"
-		v.line("its class binds when a pod is scheduled; that is normal")
-		return v
-	}
-	if j.now().Sub(c.CreationTimestamp.Time) < settle && !failed {
-		v.line("created %s ago, still settling", j.ago(c.CreationTimestamp.Time))
-		return v
-	}
-	v.symptom("kube.pvc_pending", incident.Warning, fmt.Sprintf("%s is not bound since %s", v.subject, j.ago(c.CreationTimestamp.Time)), params("class", class))
-	pf, _ := has(evs, []string{"ProvisioningFailed"})
-	ext, waiting := has(evs, []string{"ExternalProvisioning"})
-	switch {
-	case class != "" && missing(err):
-		v.edge(v.subject, graph.Class, j.ref("storage.k8s.io", "StorageClass", "", class))
-		v.fault("kube.pvc_class_missing", incident.Critical, 0.95, v.subject, fmt.Sprintf("%s names StorageClass %s, which does not exist", v.subject, class), params("class", class))
-	case class == "" && c.Spec.VolumeName == "" && c.Spec.StorageClassName == nil:
-		v.fault("kube.pvc_class_missing", incident.Critical, 0.85, v.subject, fmt.Sprintf("%s names no StorageClass and there is no default one", v.subject), nil)
-	case pf.Message != "":
-		v.fault("kube.pvc_provision_failed", incident.Critical, 0.92, v.subject, fmt.Sprintf("no volume can be provisioned for %s: %s", v.subject, pf.Message), params("class", class, "message", pf.Message))
-	case waiting && sc != nil:
-		j.provisioner(ctx, v, sc.Provisioner)
-		v.fault("kube.pvc_no_provisioner", incident.Critical, 0.85, v.subject, fmt.Sprintf("%s waits for the provisioner %s of class %s: %s", v.subject, sc.Provisioner, class, ext.Message), params("class", class, "provisioner", sc.Provisioner))
-	case sc == nil || sc.Provisioner == "kubernetes.io/no-provisioner":
-		q := c.Spec.Resources.Requests[corev1.ResourceStorage]
-		modes := make([]string, 0, len(c.Spec.AccessModes))
-		for _, m := range c.Spec.AccessModes {
-			modes = append(modes, string(m))
-		}
-		v.fault("kube.pvc_no_matching_pv", incident.Critical, 0.85, v.subject, fmt.Sprintf("no PersistentVolume offers %s %s for %s, and nothing provisions one", q.String(), strings.Join(modes, ","), v.subject), params("size", q.String(), "access_modes", strings.Join(modes, ",")))
-	}
-	return v
 }
 
 func (j *judge) autoscalingTool(ctx context.Context, in NamedIn) (tool.Output[Judged], error) {
@@ -147,18 +66,14 @@ func (j *judge) hpa(ctx context.Context, h *autoscalingv2.HorizontalPodAutoscale
 		}
 		switch c.Type {
 		case autoscalingv2.ScalingActive:
-			if c.Reason == "ScalingDisabled" {
-				continue
-			}
 			v.line("%s: %s", c.Reason, c.Message)
-			if containsAny(c.Message, "missing request for") {
-				v.fault("kube.hpa_no_requests", incident.Critical, 0.93, v.subject, fmt.Sprintf("%s wants utilisation, and a container has no request for it: %s", v.subject, c.Message), params("resource", lastWord(c.Message, "missing request for ")))
-				continue
-			}
-			j.metricsAPI(ctx, v, c.Message)
-			v.fault("kube.hpa_no_metrics", incident.Critical, 0.88, v.subject, fmt.Sprintf("%s cannot read its metrics: %s: %s", v.subject, c.Reason, c.Message), params("message", c.Message))
+			j.inactive(ctx, v, h, c)
 		case autoscalingv2.AbleToScale:
-			v.fault("kube.hpa_target_missing", incident.Critical, 0.8, v.subject, fmt.Sprintf("%s cannot scale %s: %s", v.subject, target, c.Message), params("target", target.Path()))
+			v.line("%s: %s", c.Reason, c.Message)
+			// Waiting out a stabilisation window (Backoff...) is no trouble.
+			if strings.HasPrefix(c.Reason, "Failed") {
+				v.fault("kube.hpa_target_missing", incident.Critical, 0.8, v.subject, fmt.Sprintf("%s cannot scale %s: %s", v.subject, target, c.Message), params("target", target.Path()))
+			}
 		}
 	}
 	return v
@@ -192,6 +107,31 @@ func (j *judge) metricsAPI(ctx context.Context, v *verdict, message string) {
 			}
 		}
 	}
+}
+
+// inactive says why an autoscaler computes nothing. Pods that are not ready have
+// no metrics: then they are the trouble, and not the metrics.
+func (j *judge) inactive(ctx context.Context, v *verdict, h *autoscalingv2.HorizontalPodAutoscaler, c autoscalingv2.HorizontalPodAutoscalerCondition) {
+	switch {
+	case c.Reason == "ScalingDisabled":
+	case containsAny(c.Message, "missing request for"):
+		resource, container := lastWord(c.Message, "missing request for "), lastWord(c.Message, " in container ")
+		v.fault("kube.hpa_no_requests", incident.Critical, 0.93, v.subject, fmt.Sprintf("%s wants utilisation, and a container has no request for it: %s", v.subject, c.Message), params("resource", resource, "container", container))
+	default:
+		conf := 0.88
+		if containsAny(c.Message, "did not receive metrics for", "no metrics returned", "pods might be unready", "no pods returned", "no ready pods") && j.unready(ctx, h) {
+			conf = 0.4
+		}
+		j.metricsAPI(ctx, v, c.Message)
+		v.fault("kube.hpa_no_metrics", incident.Critical, conf, v.subject, fmt.Sprintf("%s cannot read its metrics: %s: %s", v.subject, c.Reason, c.Message), params("message", c.Message))
+	}
+}
+
+// unready reports whether the target has no pod that is ready.
+func (j *judge) unready(ctx context.Context, h *autoscalingv2.HorizontalPodAutoscaler) bool {
+	t := h.Spec.ScaleTargetRef
+	v, err := j.judgeWorkload(ctx, WorkloadIn{Kind: t.Kind, Namespace: h.Namespace, Name: t.Name})
+	return err == nil && v.facts["ready"] == "0"
 }
 
 // atMax tells an autoscaler that wants more than it may have from one that is
@@ -233,33 +173,38 @@ func (j *judge) disruptionTool(ctx context.Context, in NamedIn) (tool.Output[Jud
 	v := newVerdict(j.ref("policy", "PodDisruptionBudget", p.Namespace, p.Name))
 	s := p.Status
 	v.state = fmt.Sprintf("%d disruptions allowed, %d of %d pods healthy", s.DisruptionsAllowed, s.CurrentHealthy, s.ExpectedPods)
+	figures := params("allowed", "0", "healthy", fmt.Sprint(s.CurrentHealthy), "desired", fmt.Sprint(s.DesiredHealthy))
+	text := fmt.Sprintf("%s allows no eviction: %d healthy pods, %d wanted, %d expected", v.subject, s.CurrentHealthy, s.DesiredHealthy, s.ExpectedPods)
 	switch {
+	case s.ObservedGeneration < p.Generation:
+		v.line("its status is about an earlier generation")
 	case s.ExpectedPods == 0:
-		v.context("kube.pdb_selects_nothing", fmt.Sprintf("%s selects no pod", v.subject), nil)
-	case s.DisruptionsAllowed == 0:
-		if s.CurrentHealthy < s.DesiredHealthy {
-			j.budgeted(ctx, v, p)
-		}
-		v.fault("kube.pdb_blocks_eviction", incident.Warning, 0.8, v.subject, fmt.Sprintf("%s allows no eviction: %d healthy pods, %d wanted, %d expected", v.subject, s.CurrentHealthy, s.DesiredHealthy, s.ExpectedPods),
-			params("allowed", "0", "healthy", fmt.Sprint(s.CurrentHealthy), "desired", fmt.Sprint(s.DesiredHealthy)))
+		v.context("kube.pdb_selects_nothing", fmt.Sprintf("%s selects no pod", v.subject), params("selector", metav1.FormatLabelSelector(p.Spec.Selector)))
+	case s.DisruptionsAllowed > 0:
+	case s.DesiredHealthy >= s.ExpectedPods:
+		v.fault("kube.pdb_blocks_eviction", incident.Warning, 0.8, v.subject, text+"; it would even if all were healthy", figures)
+	default:
+		// The budget does what it is for: the pods that are not healthy use it up.
+		v.fault("kube.pdb_blocks_eviction", incident.Warning, 0.55, v.subject, text, figures)
+		j.unhealthy(ctx, v, p)
 	}
 	return v.output(), nil
 }
 
-// budgeted ties a budget that has too few healthy pods to those that are not.
-func (j *judge) budgeted(ctx context.Context, v *verdict, b *policyv1.PodDisruptionBudget) {
-	sel, err := metav1.LabelSelectorAsSelector(b.Spec.Selector)
+// unhealthy ties a budget to the pods that use it up.
+func (j *judge) unhealthy(ctx context.Context, v *verdict, p *policyv1.PodDisruptionBudget) {
+	sel, err := metav1.LabelSelectorAsSelector(p.Spec.Selector)
 	if err != nil {
 		return
 	}
-	pods, err := j.src.PodsMatching(ctx, b.Namespace, sel)
+	pods, err := j.src.PodsMatching(ctx, p.Namespace, sel)
 	if err != nil {
 		return
 	}
-	pods = slices.DeleteFunc(slices.Clone(pods), func(p *corev1.Pod) bool { return ready(p) || p.Status.Phase == corev1.PodSucceeded })
-	for _, p := range limit(pods, worstPods) {
-		v.line("pod %s: %s", p.Name, podState(p))
-		v.edge(v.subject, graph.Selects, j.pod(p))
+	bad := slices.DeleteFunc(slices.Clone(pods), func(o *corev1.Pod) bool { return ready(o) || over(o) })
+	for _, o := range limit(bad, worstPods) {
+		v.edge(v.subject, graph.Selects, j.pod(o))
+		v.line("pod %s: %s", o.Name, podState(o))
 	}
 }
 
@@ -279,40 +224,36 @@ func (j *judge) admissionTool(ctx context.Context, in AdmissionIn) (tool.Output[
 
 // webhookServices finds webhooks that fail closed and whose Service is not there.
 func (j *judge) webhookServices(ctx context.Context, v *verdict) {
-	check := func(kind, config, hook, namespace, service string) {
-		to := j.ref("admissionregistration.k8s.io", kind, "", config)
-		svc := j.ref("", "Service", namespace, service)
-		s, err := j.src.Service(ctx, namespace, service)
-		if missing(err) {
-			v.edge(v.subject, graph.Contains, to)
-			v.fault("kube.webhook_unavailable", incident.Critical, 0.85, to, fmt.Sprintf("webhook %s of %s fails closed and its %s does not exist", hook, to, svc), params("webhook", hook, "service", svc.Path()))
-		} else if err == nil {
-			inner := j.service(ctx, s)
-			if slices.ContainsFunc(inner.findings, func(f incident.Finding) bool { return f.Role == incident.Symptom }) {
-				v.edge(v.subject, graph.Contains, to)
-				v.edge(to, graph.GuardedBy, svc)
-				v.fault("kube.webhook_unavailable", incident.Critical, 0.8, to, fmt.Sprintf("webhook %s of %s fails closed and its %s has no ready endpoint", hook, to, svc), params("webhook", hook, "service", svc.Path()))
-			}
+	for _, h := range j.webhooks(ctx) {
+		if !h.closed || h.service.IsZero() {
+			continue
+		}
+		s, err := j.src.Service(ctx, h.service.Namespace, h.service.Name)
+		figures := params("webhook", h.name, "service", h.service.Path())
+		switch {
+		case missing(err):
+			v.edge(v.subject, graph.Contains, h.config)
+			v.fault("kube.webhook_unavailable", incident.Critical, 0.85, h.config, fmt.Sprintf("webhook %s of %s fails closed and its %s does not exist", h.name, h.config, h.service), figures)
+		case err == nil && j.noEndpoint(ctx, s):
+			v.edge(v.subject, graph.Contains, h.config)
+			v.edge(h.config, graph.GuardedBy, h.service)
+			v.fault("kube.webhook_unavailable", incident.Critical, 0.8, h.config, fmt.Sprintf("webhook %s of %s fails closed and its %s has no ready endpoint", h.name, h.config, h.service), figures)
 		}
 	}
-	if list, err := j.src.ValidatingWebhooks(ctx); err == nil {
-		for _, c := range list {
-			for _, w := range c.Webhooks {
-				if s := w.ClientConfig.Service; s != nil && (w.FailurePolicy == nil || *w.FailurePolicy == "Fail") {
-					check("ValidatingWebhookConfiguration", c.Name, w.Name, s.Namespace, s.Name)
-				}
-			}
-		}
+}
+
+// noEndpoint reports a Service that certainly leads to no pod that is ready. Ports
+// and policies are left aside: the API server may come another way.
+func (j *judge) noEndpoint(ctx context.Context, s *corev1.Service) bool {
+	if s.Spec.Type == corev1.ServiceTypeExternalName || len(s.Spec.Selector) == 0 || s.Spec.PublishNotReadyAddresses {
+		return false
 	}
-	if list, err := j.src.MutatingWebhooks(ctx); err == nil {
-		for _, c := range list {
-			for _, w := range c.Webhooks {
-				if s := w.ClientConfig.Service; s != nil && (w.FailurePolicy == nil || *w.FailurePolicy == "Fail") {
-					check("MutatingWebhookConfiguration", c.Name, w.Name, s.Namespace, s.Name)
-				}
-			}
-		}
+	pods, err := j.src.PodsMatching(ctx, s.Namespace, labels.SelectorFromSet(s.Spec.Selector))
+	if err != nil || slices.ContainsFunc(pods, ready) {
+		return false
 	}
+	alive := slices.DeleteFunc(slices.Clone(pods), over)
+	return len(alive) == 0 || !j.comingUp(alive)
 }
 
 // apiServices finds aggregated APIs that do not answer.
@@ -330,7 +271,7 @@ func (j *judge) apiServices(ctx context.Context, v *verdict) {
 					name, _, _ := unstructured.NestedString(u.Object, "spec", "service", "name")
 					v.edge(to, graph.ServedBy, j.ref("", "Service", ns, name))
 				}
-				v.fault("kube.api_service_unavailable", incident.Critical, 0.85, to, fmt.Sprintf("the API %s does not answer: %s: %s", u.GetName(), c.reason, c.message), params("message", c.message))
+				v.fault("kube.api_service_unavailable", incident.Critical, 0.85, to, fmt.Sprintf("the API %s does not answer: %s: %s", u.GetName(), c.reason, c.message), params("message", cmp.Or(c.message, c.reason)))
 			}
 		}
 	}

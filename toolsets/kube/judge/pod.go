@@ -85,12 +85,15 @@ func (j *judge) judgePod(ctx context.Context, p *corev1.Pod) *verdict {
 		return v
 	}
 	j.podClaims(v, p)
+	if p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodFailed {
+		j.disrupted(v, p, evs)
+	}
 	switch {
 	case p.DeletionTimestamp != nil:
-		if r, ok := disrupted(p); ok {
-			j.removed(ctx, v, p, r)
+		if r, ok := disruption(p); ok {
+			j.takenAway(ctx, v, p, r)
 		}
-		j.terminating(v, p)
+		j.terminating(v, p, evs)
 		return v
 	case p.Status.Phase == corev1.PodFailed:
 		j.failed(ctx, v, p)
@@ -106,7 +109,7 @@ func (j *judge) judgePod(ctx context.Context, p *corev1.Pod) *verdict {
 	j.overcome(v, p, evs)
 	j.computeDomain(ctx, v, p, evs)
 	j.devices(v, p)
-	j.dnsPolicy(v, p)
+	j.names(ctx, v, p)
 	return v
 }
 
@@ -198,15 +201,16 @@ func (j *judge) pending(v *verdict, p *corev1.Pod, evs []source.Event) {
 	}
 }
 
-func (j *judge) terminating(v *verdict, p *corev1.Pod) {
-	grace := 30 * time.Second
-	if p.DeletionGracePeriodSeconds != nil {
-		grace = time.Duration(*p.DeletionGracePeriodSeconds) * time.Second
-	}
+// terminating judges a pod that is being deleted. The deletion timestamp is when
+// the grace period ends, not when the deletion was asked for.
+func (j *judge) terminating(v *verdict, p *corev1.Pod, evs []source.Event) {
 	since := p.DeletionTimestamp.Time
-	if j.now().Before(since.Add(grace + time.Minute)) {
+	if j.now().Before(since.Add(2 * settle)) {
 		v.line("terminating, within its grace period")
 		return
+	}
+	if e, ok := has(evs, []string{"FailedKillPod", "FailedPreStopHook"}); ok {
+		v.line("the kubelet says: %s", e.Message)
 	}
 	v.symptom("kube.pod_terminating", incident.Warning, fmt.Sprintf("Pod %s should be gone since %s", v.subject.Path(), j.ago(since)), params("since", j.ago(since), "finalizers", strings.Join(p.Finalizers, ", ")))
 	if len(p.Finalizers) > 0 {
@@ -214,53 +218,11 @@ func (j *judge) terminating(v *verdict, p *corev1.Pod) {
 	}
 }
 
-// failed judges a pod that ended: evicted, refused by the kubelet, or crashed.
-func (j *judge) failed(ctx context.Context, v *verdict, p *corev1.Pod) {
-	reason, msg := p.Status.Reason, p.Status.Message
-	if r, ok := disrupted(p); ok && reason == "" && j.removed(ctx, v, p, r) {
-		v.symptom("kube.pod_failed", incident.Critical, fmt.Sprintf("Pod %s was ended from outside: %s", v.subject.Path(), r.reason), params("reason", r.reason))
-		return
-	}
-	switch reason {
-	case "Evicted", "Preempted":
-		if _, ok := j.owner(p); !ok {
-			// Nobody makes a new one.
-			v.symptom("kube.pod_failed", incident.Critical, fmt.Sprintf("Pod %s failed: %s", v.subject.Path(), reason), params("reason", reason))
-			j.removed(ctx, v, p, removal{reason: reason, message: msg, node: p.Spec.NodeName, at: endOf(p)})
-			return
-		}
-		v.history("kube.pod_evicted", fmt.Sprintf("Pod %s was removed: %s %s", v.subject.Path(), reason, msg), endOf(p), params("reason", reason, "node", p.Spec.NodeName))
-		return
-	case "Shutdown", "NodeShutdown", "Terminated", "NodeAffinity":
-		v.history("kube.pod_evicted", fmt.Sprintf("Pod %s was removed: %s %s", v.subject.Path(), reason, msg), endOf(p), params("reason", reason, "node", p.Spec.NodeName))
-		return
-	case "UnexpectedAdmissionError", "OutOfcpu", "OutOfmemory", "OutOfpods", "NodePorts", "TopologyAffinityError", "SysctlForbidden", "AppArmor":
-		v.symptom("kube.pod_failed", incident.Critical, fmt.Sprintf("Pod %s failed: %s", v.subject.Path(), reason), params("reason", reason))
-		v.fault("kube.pod_admission_error", incident.Critical, 0.9, v.subject, fmt.Sprintf("the kubelet of %s refused pod %s: %s: %s", p.Spec.NodeName, v.subject.Path(), reason, msg), params("reason", reason, "message", msg))
-		return
-	}
-	v.symptom("kube.pod_failed", incident.Critical, fmt.Sprintf("Pod %s ended in phase Failed %s", v.subject.Path(), reason), params("reason", reason))
-	for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
-		if t := c.State.Terminated; t != nil && t.ExitCode != 0 {
-			j.ended(ctx, v, p, c, t, false)
-		}
-	}
-}
-
-func endOf(p *corev1.Pod) time.Time {
-	for _, c := range p.Status.ContainerStatuses {
-		if t := c.State.Terminated; t != nil {
-			return t.FinishedAt.Time
-		}
-	}
-	return p.CreationTimestamp.Time
-}
-
 // bound judges a pod on its node: start-up, running containers, readiness.
 func (j *judge) bound(ctx context.Context, v *verdict, p *corev1.Pod, evs []source.Event) {
 	node, err := j.src.Node(ctx, p.Spec.NodeName)
 	if missing(err) {
-		v.symptom("kube.pod_not_ready", incident.Warning, fmt.Sprintf("Pod %s is on a node that is gone", v.subject.Path()), nil)
+		v.symptom("kube.pod_not_ready", incident.Warning, fmt.Sprintf("Pod %s is on a node that is gone", v.subject.Path()), params("reason", "NodeMissing"))
 		v.fault("kube.node_missing", incident.Critical, 0.9, j.ref("", "Node", "", p.Spec.NodeName), fmt.Sprintf("node %s, to which pod %s is bound, does not exist", p.Spec.NodeName, v.subject.Path()), nil)
 		return
 	}
@@ -275,11 +237,57 @@ func (j *judge) bound(ctx context.Context, v *verdict, p *corev1.Pod, evs []sour
 		since = c.LastTransitionTime.Time
 	}
 	nodeBad := err == nil && nodeReady(node) != corev1.ConditionTrue
-	if !sick && !nodeBad && j.now().Sub(since) < 2*settle {
-		v.line("not ready since %s, still settling", j.ago(since))
+	if !sick && !nodeBad && (j.now().Sub(since) < 2*settle || j.warmingUp(p)) {
+		v.line("not ready since %s, still starting", j.ago(since))
 		return
 	}
-	v.symptom("kube.pod_not_ready", incident.Warning, fmt.Sprintf("Pod %s is not ready since %s", v.subject.Path(), j.ago(since)), params("reason", conditionReason(c)))
+	v.symptom("kube.pod_not_ready", incident.Warning, fmt.Sprintf("Pod %s is not ready since %s", v.subject.Path(), j.ago(since)), params("reason", cmp.Or(conditionReason(c), "NotReady")))
+	j.gates(v, p)
+}
+
+// gates finds conditions beside the containers that a pod's readiness waits for;
+// some controller, of a load balancer for example, sets them.
+func (j *judge) gates(v *verdict, p *corev1.Pod) {
+	if c := condition(p, corev1.ContainersReady); c == nil || c.Status != corev1.ConditionTrue {
+		return
+	}
+	var open []string
+	for _, g := range p.Spec.ReadinessGates {
+		switch c := condition(p, g.ConditionType); {
+		case c == nil:
+			open = append(open, string(g.ConditionType)+" (never set)")
+		case c.Status != corev1.ConditionTrue:
+			open = append(open, strings.TrimRight(fmt.Sprintf("%s=%s %s %s", g.ConditionType, c.Status, c.Reason, c.Message), " "))
+		}
+	}
+	if len(open) > 0 {
+		gates := strings.Join(open, ", ")
+		v.fault("kube.readiness_gate_waiting", incident.Critical, 0.85, v.subject, fmt.Sprintf("the containers of pod %s are ready, and its readiness gates are not: %s", v.subject.Path(), gates), params("gates", gates))
+	}
+}
+
+// warmingUp reports whether every container that is not ready still has the time
+// that its own probes give it, a server that loads weights for example.
+func (j *judge) warmingUp(p *corev1.Pod) bool {
+	waits := false
+	for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+		if c.Ready || c.State.Terminated != nil && c.State.Terminated.ExitCode == 0 {
+			continue
+		}
+		if c.State.Running == nil {
+			return false
+		}
+		started := c.State.Running.StartedAt.Time
+		startup, readiness := probeOf(p, c.Name, "startup"), probeOf(p, c.Name, "readiness")
+		switch {
+		case startup != nil && (c.Started == nil || !*c.Started) && !j.overdue(started, startup, "startup"):
+		case startup == nil && readiness != nil && !j.overdue(started, readiness, "readiness"):
+		default:
+			return false
+		}
+		waits = true
+	}
+	return waits
 }
 
 func conditionReason(c *corev1.PodCondition) string {
@@ -336,15 +344,6 @@ func (j *judge) computeDomain(ctx context.Context, v *verdict, p *corev1.Pod, ev
 		}) {
 			v.edge(v.subject, graph.Uses, j.ref("resource.nvidia.com", "ComputeDomain", p.Namespace, u.GetName()))
 		}
-	}
-}
-
-// dnsPolicy finds the pod on the host's network that cannot resolve cluster names.
-func (j *judge) dnsPolicy(v *verdict, p *corev1.Pod) {
-	if p.Spec.HostNetwork && p.Spec.DNSPolicy == corev1.DNSClusterFirst && slices.ContainsFunc(v.findings, func(f incident.Finding) bool {
-		return f.Role == incident.Fault && containsAny(f.Message, "no such host", "name resolution", "could not resolve", "lookup ")
-	}) {
-		v.fault("kube.dns_policy_wrong", incident.Critical, 0.9, v.subject, fmt.Sprintf("pod %s uses the host's network with dnsPolicy ClusterFirst, so it resolves with the node's DNS and not the cluster's", v.subject.Path()), params("dns_policy", string(p.Spec.DNSPolicy)))
 	}
 }
 

@@ -234,18 +234,51 @@ func (j *judge) conclude(ctx context.Context, v *verdict, a *attempt) {
 	case a.d.State == "waits for a volume":
 	case a.d.Nodes == 0:
 		v.fault("kube.sched_insufficient_resources", incident.Critical, 0.9, v.subject, fmt.Sprintf("the cluster has no node that pod %s could run on", v.subject.Path()), params("nodes", "0"))
+	case j.unseen(v, a):
 	case a.decision.Main != nil:
 		j.blame(ctx, v, a)
 	case j.gang(ctx, v, a):
-	case !a.refused && condition(a.p, corev1.PodScheduled) == nil && a.age > 2*settle && len(a.p.Spec.ResourceClaims) == 0:
-		name := cmp.Or(a.p.Spec.SchedulerName, corev1.DefaultSchedulerName)
-		v.fault("kube.sched_no_scheduler", incident.Critical, 0.8, v.subject, fmt.Sprintf("%d nodes fit pod %s, and no scheduler named %s has looked at it for %s", a.d.Fits, v.subject.Path(), name, j.ago(a.p.CreationTimestamp.Time)), params("scheduler", name))
+	case j.noLocalVolume(ctx, v, a):
 	case !a.refused && len(a.p.Spec.ResourceClaims) > 0:
 		v.line("the scheduler writes no event for a pod whose ResourceClaims do not exist yet: it is not let into the queue")
 	case a.refused && len(a.d.Limits) > 0 && !a.said.Claims:
 		// What could not be read may hold what the scheduler saw.
 		j.wordOnly(v, a.p, a.said)
 	}
+}
+
+// unseen says that no scheduler looks at the pod: one that does leaves its word,
+// whatever it decides, save for a pod whose ResourceClaims do not exist yet.
+func (j *judge) unseen(v *verdict, a *attempt) bool {
+	if a.refused || condition(a.p, corev1.PodScheduled) != nil || a.age < 2*settle || len(a.p.Spec.ResourceClaims) > 0 {
+		return false
+	}
+	if _, ok := groupName(a.p); ok {
+		return false // a gang may be held back as a whole
+	}
+	name := cmp.Or(a.p.Spec.SchedulerName, corev1.DefaultSchedulerName)
+	v.fault("kube.sched_no_scheduler", incident.Critical, 0.8, v.subject, fmt.Sprintf("%d of %d nodes fit pod %s, and no scheduler named %s has looked at it for %s", a.d.Fits, a.d.Nodes, v.subject.Path(), name, j.ago(a.p.CreationTimestamp.Time)), params("scheduler", name))
+	return true
+}
+
+// noLocalVolume finds the claim for which the scheduler finds no volume: one whose
+// class has only volumes that a person makes, and none is left.
+func (j *judge) noLocalVolume(ctx context.Context, v *verdict, a *attempt) bool {
+	if !a.refused || !a.said.Counted(filters.Volume) || !containsAny(a.d.Said, "available persistent volumes to bind") {
+		return false
+	}
+	for _, name := range claimNames(a.p) {
+		c, err := j.src.PVC(ctx, a.p.Namespace, name)
+		if err != nil || c.Status.Phase == corev1.ClaimBound || c.Spec.VolumeName != "" {
+			continue
+		}
+		if sc := j.classOf(ctx, c); sc != nil && sc.Provisioner == handmade {
+			v.edge(v.subject, graph.Mounts, j.ref("", "PersistentVolumeClaim", c.Namespace, c.Name))
+			j.noVolume(v, c, 0.9)
+			return true
+		}
+	}
+	return false
 }
 
 // wordOnly judges by the scheduler's message alone, where it names one filter.

@@ -4,10 +4,15 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
+	"strings"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -40,12 +45,16 @@ func (j *judge) surveyTool(ctx context.Context, in SurveyIn) (tool.Output[Survey
 			return tool.Output[Survey]{}, err
 		}
 		v.subject = j.ref("", "Namespace", "", ns.Name)
-		j.namespace(v, ns)
+		j.namespace(ctx, v, ns)
 	}
 	d := Survey{Subject: v.subject, Looked: map[string]int{}, Findings: []Named{}}
 	denied := j.survey(ctx, v, in.Namespace, d.Looked)
 	if in.Namespace == "" {
 		j.surveyCluster(ctx, v, d.Looked)
+	}
+	if _, err := j.src.Pods(ctx, in.Namespace); err != nil && len(v.findings) == 0 {
+		// Whoever does not see the pods cannot say that nothing is wrong.
+		return tool.Output[Survey]{}, err
 	}
 	if len(v.findings) > surveyed {
 		d.More = len(v.findings) - surveyed
@@ -68,18 +77,39 @@ func (j *judge) surveyTool(ctx context.Context, in SurveyIn) (tool.Output[Survey
 	return tool.Output[Survey]{Data: d, Text: out.Text, Findings: out.Findings, Edges: out.Edges}, nil
 }
 
-// namespace finds a namespace that is being deleted and cannot end.
-func (j *judge) namespace(v *verdict, ns *corev1.Namespace) {
-	if ns.DeletionTimestamp == nil || j.now().Sub(ns.DeletionTimestamp.Time) < settle {
+// going is how long a namespace may take to empty: its pods have a grace period.
+const going = 3 * time.Minute
+
+// namespace finds a namespace that is being deleted and cannot end. An API that does
+// not answer keeps every namespace from ending, and is the cause then.
+func (j *judge) namespace(ctx context.Context, v *verdict, ns *corev1.Namespace) {
+	if ns.DeletionTimestamp == nil {
 		return
 	}
-	why := "it is not said why"
+	if j.now().Sub(ns.DeletionTimestamp.Time) < going {
+		v.line("namespace %s is being deleted since %s", ns.Name, j.ago(ns.DeletionTimestamp.Time))
+		return
+	}
+	var why, remaining []string
 	for _, c := range ns.Status.Conditions {
-		if c.Status == corev1.ConditionTrue {
-			why = c.Message
+		if c.Status != corev1.ConditionTrue {
+			continue
+		}
+		why = append(why, c.Message)
+		switch c.Type {
+		case corev1.NamespaceContentRemaining, corev1.NamespaceFinalizersRemaining:
+			remaining = append(remaining, c.Message)
+		case corev1.NamespaceDeletionDiscoveryFailure:
+			for _, m := range regexp.MustCompile(`([a-z0-9.-]+)/(v[a-z0-9]+): `).FindAllStringSubmatch(c.Message, -1) {
+				v.edge(v.subject, graph.GuardedBy, j.ref("apiregistration.k8s.io", "APIService", "", m[2]+"."+m[1]))
+			}
 		}
 	}
-	v.fault("kube.namespace_terminating", incident.Critical, 0.9, v.subject, fmt.Sprintf("namespace %s is being deleted since %s: %s", ns.Name, j.ago(ns.DeletionTimestamp.Time), why), params("message", why))
+	text := cmp.Or(strings.Join(why, "; "), "it is not said why")
+	v.fault("kube.namespace_terminating", incident.Critical, 0.9, v.subject, fmt.Sprintf("namespace %s is being deleted since %s: %s", ns.Name, j.ago(ns.DeletionTimestamp.Time), text), params("message", text, "remaining", strings.Join(remaining, "; ")))
+	if len(v.edges) > 0 {
+		j.apiServices(ctx, v)
+	}
 }
 
 // survey passes over the lists of a namespace (all, if empty). Lists that may
@@ -98,16 +128,7 @@ func (j *judge) survey(ctx context.Context, v *verdict, namespace string, looked
 	}
 	if jobs, err := j.src.Jobs(ctx, namespace); note(err) {
 		looked["Job"] = len(jobs)
-		for _, b := range jobs {
-			if slices.ContainsFunc(b.Status.Conditions, func(c batchv1.JobCondition) bool {
-				return c.Type == batchv1.JobFailed && c.Status == corev1.ConditionTrue && j.now().Sub(c.LastTransitionTime.Time) < 24*recent
-			}) && !ownedByCron(b) {
-				v.find(incident.Finding{Code: "kube.job_failed", Role: incident.Symptom, Severity: incident.Critical, Subject: j.ref("batch", "Job", b.Namespace, b.Name), Message: fmt.Sprintf("Job %s/%s failed", b.Namespace, b.Name)})
-			}
-			if b.Labels["kueue.x-k8s.io/queue-name"] != "" && b.Spec.Suspend != nil && *b.Spec.Suspend && j.now().Sub(b.CreationTimestamp.Time) > 5*settle {
-				v.find(incident.Finding{Code: "kube.workload_unavailable", Role: incident.Symptom, Severity: incident.Warning, Subject: j.ref("batch", "Job", b.Namespace, b.Name), Message: fmt.Sprintf("Job %s/%s is held by Kueue", b.Namespace, b.Name)})
-			}
-		}
+		j.surveyJobs(ctx, v, jobs)
 	}
 	j.surveyWorkloads(ctx, v, namespace, looked, note)
 	if pvcs, err := j.src.PVCs(ctx, namespace); note(err) {
@@ -133,11 +154,60 @@ func (j *judge) survey(ctx context.Context, v *verdict, namespace string, looked
 			j.symptomsOf(v, j.ingress(ctx, i))
 		}
 	}
+	for _, kind := range []string{"Gateway", "HTTPRoute", "GRPCRoute"} {
+		// Not served in most clusters; that is not worth a word.
+		list, err := j.src.List(ctx, strings.ToLower(kind)+"s."+gatewayGroup, namespace, selectors(""))
+		if err != nil {
+			continue
+		}
+		looked[kind] = len(list)
+		for _, u := range list {
+			j.symptomsOf(v, j.gateway(ctx, j.ref(gatewayGroup, kind, u.GetNamespace(), u.GetName()), u))
+		}
+	}
 	return denied
 }
 
-func ownedByCron(b *batchv1.Job) bool {
-	return slices.ContainsFunc(b.OwnerReferences, func(o ownerRef) bool { return o.Kind == "CronJob" })
+// surveyJobs names Jobs that failed, that are held, or whose pods fail. Of the Jobs
+// of a CronJob only the last counts.
+func (j *judge) surveyJobs(ctx context.Context, v *verdict, jobs []*batchv1.Job) {
+	last := map[types.UID]*batchv1.Job{}
+	for _, b := range jobs {
+		if c := metav1.GetControllerOf(b); c != nil && c.Kind == "CronJob" {
+			if o := last[c.UID]; o == nil || b.CreationTimestamp.After(o.CreationTimestamp.Time) {
+				last[c.UID] = b
+			}
+		}
+	}
+	for _, b := range jobs {
+		if c := metav1.GetControllerOf(b); c != nil && c.Kind == "CronJob" && last[c.UID] != b {
+			continue
+		}
+		subject := j.ref("batch", "Job", b.Namespace, b.Name)
+		failed := jobCondition(b, batchv1.JobFailed)
+		switch {
+		case failed != nil:
+			if j.now().Sub(failed.LastTransitionTime.Time) < 24*recent {
+				v.find(incident.Finding{Code: "kube.job_failed", Role: incident.Symptom, Severity: incident.Critical, Subject: subject, Message: fmt.Sprintf("Job %s/%s failed", b.Namespace, b.Name), Params: params("reason", cmp.Or(failed.Reason, "Failed"))})
+			}
+		case jobCondition(b, batchv1.JobComplete) != nil || jobCondition(b, batchv1.JobSuccessCriteriaMet) != nil:
+		case b.Spec.Suspend != nil && *b.Spec.Suspend:
+			if b.Labels["kueue.x-k8s.io/queue-name"] != "" && j.now().Sub(b.CreationTimestamp.Time) > 5*settle {
+				v.find(incident.Finding{Code: "kube.workload_unavailable", Role: incident.Symptom, Severity: incident.Warning, Subject: subject, Message: fmt.Sprintf("Job %s/%s is held by Kueue", b.Namespace, b.Name), Params: params("desired", fmt.Sprint(replicasOf(b.Spec.Parallelism)), "ready", "0")})
+			}
+		case b.Status.Failed > 0 || b.Status.Active == 0:
+			j.symptomsOf(v, j.job(ctx, b))
+		}
+	}
+}
+
+func jobCondition(b *batchv1.Job, t batchv1.JobConditionType) *batchv1.JobCondition {
+	for i := range b.Status.Conditions {
+		if b.Status.Conditions[i].Type == t && b.Status.Conditions[i].Status == corev1.ConditionTrue {
+			return &b.Status.Conditions[i]
+		}
+	}
+	return nil
 }
 
 // surveyPods names pods in trouble, one for each owner and kind of trouble.
@@ -167,21 +237,25 @@ func (j *judge) surveyPods(v *verdict, pods []*corev1.Pod) {
 		g := groups[k]
 		code := "kube.pod_not_ready"
 		switch {
+		case g.pod.DeletionTimestamp != nil:
+			code = "kube.pod_terminating"
+		case g.pod.Status.Phase == corev1.PodFailed:
+			code = "kube.pod_failed"
 		case g.pod.Spec.NodeName == "":
 			code = "kube.pod_pending"
 		case g.pod.Status.Phase == corev1.PodPending:
 			code = "kube.pod_creating"
-		case g.pod.Status.Phase == corev1.PodFailed:
-			code = "kube.pod_failed"
-		case g.pod.DeletionTimestamp != nil:
-			code = "kube.pod_terminating"
 		}
 		more := ""
 		if g.count > 1 {
 			more = fmt.Sprintf(" and %d like it", g.count-1)
 		}
+		figures := params("reason", podState(g.pod))
+		if ts := g.pod.DeletionTimestamp; ts != nil {
+			figures["since"] = j.ago(ts.Time)
+		}
 		v.find(incident.Finding{Code: code, Role: incident.Symptom, Severity: incident.Warning, Subject: j.pod(g.pod),
-			Message: fmt.Sprintf("Pod %s/%s%s: %s", g.pod.Namespace, g.pod.Name, more, podState(g.pod)), Params: params("reason", podState(g.pod))})
+			Message: fmt.Sprintf("Pod %s/%s%s: %s", g.pod.Namespace, g.pod.Name, more, podState(g.pod)), Params: figures})
 	}
 }
 
@@ -195,9 +269,17 @@ func (j *judge) podInTrouble(p *corev1.Pod) bool {
 		return false
 	case p.Status.Phase == corev1.PodFailed:
 		o, owned := j.owner(p)
-		return p.Status.Reason != "Evicted" && p.Status.Reason != "Shutdown" && (!owned || o.Kind != "Job") && age < 24*recent
+		switch {
+		case !owned:
+			return age < 24*recent
+		case o.Kind == "Job" || removed(p.Status.Reason):
+			// The Job speaks for its pods; for one that was removed there is another.
+			return false
+		}
+		return age < calm
 	case len(p.Spec.SchedulingGates) > 0:
-		return false
+		// A queue or an operator is about to let it go.
+		return age > calm
 	case p.Spec.NodeName == "":
 		c := condition(p, corev1.PodScheduled)
 		return age > 2*settle || c != nil && c.Status == corev1.ConditionFalse
@@ -210,7 +292,7 @@ func (j *judge) podInTrouble(p *corev1.Pod) bool {
 			return true
 		}
 	}
-	if ready(p) {
+	if ready(p) || j.warmingUp(p) {
 		return false
 	}
 	since := p.CreationTimestamp.Time
@@ -240,9 +322,14 @@ func (j *judge) surveyWorkloads(ctx context.Context, v *verdict, namespace strin
 	if list, err := j.src.StatefulSets(ctx, namespace); note(err) {
 		looked["StatefulSet"] = len(list)
 		for _, s := range list {
-			// Ordinals come one by one: only a set without any pod is stuck at creation.
-			if j.now().Sub(s.CreationTimestamp.Time) > settle && s.Status.Replicas == 0 && replicasOf(s.Spec.Replicas) > 0 {
-				add("StatefulSet", s.Namespace, s.Name, replicasOf(s.Spec.Replicas), 0)
+			want := replicasOf(s.Spec.Replicas)
+			switch {
+			case j.now().Sub(s.CreationTimestamp.Time) < settle || s.Status.Replicas >= want:
+			case s.Status.Replicas == 0:
+				add("StatefulSet", s.Namespace, s.Name, want, 0)
+			case s.Status.ReadyReplicas >= s.Status.Replicas:
+				// Ordinals come one by one; with the last one ready the next is due.
+				j.symptomsOf(v, j.statefulSet(ctx, s))
 			}
 		}
 	}
@@ -280,10 +367,14 @@ func (j *judge) surveyCluster(ctx context.Context, v *verdict, looked map[string
 		looked["Namespace"] = len(list)
 		for _, ns := range list {
 			inner := newVerdict(j.ref("", "Namespace", "", ns.Name))
-			j.namespace(inner, ns)
+			j.namespace(ctx, inner, ns)
 			j.symptomsOf(v, inner)
 		}
 	}
 	j.webhookServices(ctx, v)
 	j.apiServices(ctx, v)
+	if to, why, down := j.dnsDown(ctx); down {
+		v.edge(v.subject, graph.Contains, to)
+		v.fault("kube.dns_unavailable", incident.Critical, 0.93, to, why, params("ready", "0"))
+	}
 }

@@ -3,15 +3,17 @@ package judge
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -85,20 +87,64 @@ func replicasOf(n *int32) int32 {
 	return *n
 }
 
-// short says that fewer replicas are ready than asked for.
-func (j *judge) short(v *verdict, created time.Time, desired, ready int32) bool {
+// creator is what makes a workload's pods, and how many of them there are.
+type creator struct {
+	ref   incident.Ref
+	uid   types.UID
+	exist int32
+}
+
+// short says that fewer replicas are ready than asked for, unless pods are simply on
+// their way. Pods that the API server refuses are not.
+func (j *judge) short(ctx context.Context, v *verdict, created time.Time, sel *metav1.LabelSelector, desired, ready int32, by creator) bool {
 	v.state = fmt.Sprintf("%d of %d ready", ready, desired)
 	v.fact("desired", fmt.Sprint(desired))
 	v.fact("ready", fmt.Sprint(ready))
 	if ready >= desired {
 		return false
 	}
-	if j.now().Sub(created) < settle {
+	refused := by.exist < desired && j.refusing(ctx, by.ref, string(by.uid))
+	if !refused && j.now().Sub(created) < settle {
 		v.line("created %s ago, still settling", j.ago(created))
+		return false
+	}
+	if !refused && j.moving(ctx, v.subject.Namespace, sel, int(desired)) {
+		v.line("pods are on their way")
 		return false
 	}
 	v.symptom("kube.workload_unavailable", incident.Warning, fmt.Sprintf("%s has %d of %d replicas ready", v.subject, ready, desired), params("desired", fmt.Sprint(desired), "ready", fmt.Sprint(ready)))
 	return true
+}
+
+// moving reports whether a workload's pods come up as they should: none is in
+// trouble, and those that are not ready or do not exist yet have had no time.
+func (j *judge) moving(ctx context.Context, namespace string, sel *metav1.LabelSelector, desired int) bool {
+	s, err := metav1.LabelSelectorAsSelector(sel)
+	if err != nil || s.Empty() {
+		return false
+	}
+	pods, err := j.src.PodsMatching(ctx, namespace, s)
+	if err != nil {
+		return false
+	}
+	alive, youngest := 0, time.Duration(-1)
+	for _, p := range pods {
+		if over(p) || p.DeletionTimestamp != nil {
+			continue
+		}
+		if j.podInTrouble(p) {
+			return false
+		}
+		alive++
+		since := p.CreationTimestamp.Time
+		if c := condition(p, corev1.PodReady); c != nil && c.LastTransitionTime.After(since) {
+			since = c.LastTransitionTime.Time
+		}
+		if age := j.now().Sub(since); youngest < 0 || age < youngest {
+			youngest = age
+		}
+	}
+	return alive > 0 && (alive >= desired || youngest < 2*settle)
 }
 
 func (j *judge) deployment(ctx context.Context, d *appsv1.Deployment) *verdict {
@@ -119,7 +165,11 @@ func (j *judge) deployment(ctx context.Context, d *appsv1.Deployment) *verdict {
 		}
 	}
 	complete := d.Status.UpdatedReplicas >= desired && d.Status.ReadyReplicas >= desired
-	short := j.short(v, d.CreationTimestamp.Time, desired, d.Status.ReadyReplicas)
+	by := creator{v.subject, d.UID, d.Status.Replicas}
+	if current != nil {
+		by = creator{j.ref("apps", "ReplicaSet", current.Namespace, current.Name), current.UID, current.Status.Replicas}
+	}
+	short := j.short(ctx, v, d.CreationTimestamp.Time, d.Spec.Selector, desired, d.Status.ReadyReplicas, by)
 	rolling := d.Status.UpdatedReplicas < desired || d.Status.UnavailableReplicas > 0
 	if stuck && !complete {
 		v.symptom("kube.rollout_stuck", incident.Critical, fmt.Sprintf("the rollout of %s makes no progress", v.subject), params("reason", "ProgressDeadlineExceeded", "revision", d.Annotations["deployment.kubernetes.io/revision"]))
@@ -141,7 +191,7 @@ func (j *judge) deployment(ctx context.Context, d *appsv1.Deployment) *verdict {
 		pods := j.worst(ctx, v, d.Namespace, d.Spec.Selector, current.UID)
 		j.deadlock(v, d, current, sets, pods)
 	} else {
-		j.worst(ctx, v, d.Namespace, d.Spec.Selector, nil)
+		j.worst(ctx, v, d.Namespace, d.Spec.Selector, "")
 	}
 	return v
 }
@@ -181,46 +231,89 @@ func (j *judge) deadlock(v *verdict, d *appsv1.Deployment, current *appsv1.Repli
 			old += r.Status.ReadyReplicas
 		}
 	}
-	unavailable := int32(0)
-	if ru := d.Spec.Strategy.RollingUpdate; ru != nil && ru.MaxUnavailable != nil {
-		unavailable = int32(ru.MaxUnavailable.IntValue())
-		if ru.MaxUnavailable.Type != 0 && ru.MaxUnavailable.StrVal == "25%" {
-			unavailable = replicasOf(d.Spec.Replicas) / 4
-		}
-	}
-	device := deviceOf(&current.Spec.Template.Spec)
-	waiting := slices.ContainsFunc(pods, func(p *corev1.Pod) bool { return p.Spec.NodeName == "" })
-	if old == 0 || unavailable > 0 || device == "" || !waiting {
+	device, word := deviceOf(&current.Spec.Template.Spec)
+	if old == 0 || unavailableOf(d) > 0 || device == "" || !slices.ContainsFunc(pods, func(p *corev1.Pod) bool { return waitsForDevice(p, word) }) {
 		return
 	}
 	v.fault("kube.rollout_gpu_deadlock", incident.Critical, 0.9, v.subject, fmt.Sprintf("the rollout of %s waits for itself: the new pod waits for %s, which %d old pods hold, and with maxUnavailable 0 they stay until the new pod is ready", v.subject, device, old), params("max_unavailable", "0", "resource", device))
 }
 
-// deviceOf names the scarce device a pod template asks for.
-func deviceOf(s *corev1.PodSpec) string {
+// unavailableOf is how many pods a rollout may take down before others are ready
+// (ResolveFenceposts of pkg/controller/deployment/util, v1.37).
+func unavailableOf(d *appsv1.Deployment) int {
+	surge, down := intstr.FromString("25%"), intstr.FromString("25%")
+	if ru := d.Spec.Strategy.RollingUpdate; ru != nil {
+		surge, down = ptrOr(ru.MaxSurge, surge), ptrOr(ru.MaxUnavailable, down)
+	}
+	n := int(replicasOf(d.Spec.Replicas))
+	s, err := intstr.GetScaledValueFromIntOrPercent(&surge, n, true)
+	if err != nil {
+		return 0
+	}
+	u, err := intstr.GetScaledValueFromIntOrPercent(&down, n, false)
+	if err != nil {
+		return 0
+	}
+	if s == 0 && u == 0 {
+		return 1
+	}
+	return u
+}
+
+func ptrOr[T any](p *T, otherwise T) T {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}
+
+// deviceOf names the scarce device a pod template asks for, and the word by which
+// the scheduler speaks of it when it lacks.
+func deviceOf(s *corev1.PodSpec) (device, word string) {
 	for _, c := range s.Containers {
-		for name := range c.Resources.Limits {
+		for _, name := range slices.Sorted(maps.Keys(c.Resources.Limits)) {
 			if strings.Contains(string(name), "/") && !strings.HasPrefix(string(name), "hugepages") {
-				return string(name)
+				return string(name), "Insufficient " + string(name)
 			}
 		}
 	}
 	for _, c := range s.ResourceClaims {
 		if c.ResourceClaimTemplateName != nil {
-			return "the devices of ResourceClaimTemplate " + *c.ResourceClaimTemplateName
+			return "the devices of ResourceClaimTemplate " + *c.ResourceClaimTemplateName, "cannot allocate all claims"
 		}
 	}
-	return ""
+	return "", ""
+}
+
+// waitsForDevice reports whether the scheduler refuses a pod for want of a device.
+func waitsForDevice(p *corev1.Pod, word string) bool {
+	c := condition(p, corev1.PodScheduled)
+	return p.Spec.NodeName == "" && c != nil && c.Status == corev1.ConditionFalse && containsAny(c.Message, word)
 }
 
 // worst ties a workload to those of its pods that are not ready, the longest
 // in trouble first. Pods of another revision are left out.
-func (j *judge) worst(ctx context.Context, v *verdict, namespace string, sel *metav1.LabelSelector, owner any) []*corev1.Pod {
+func (j *judge) worst(ctx context.Context, v *verdict, namespace string, sel *metav1.LabelSelector, owner types.UID) []*corev1.Pod {
+	bad := j.notReady(ctx, namespace, sel, owner)
+	j.tie(v, bad)
+	return bad
+}
+
+// tie leads the walk to the first of a workload's pods in trouble: they are alike.
+func (j *judge) tie(v *verdict, bad []*corev1.Pod) {
+	for _, p := range limit(bad, worstPods) {
+		v.edge(v.subject, graph.Owns, j.pod(p))
+		v.line("pod %s: %s", p.Name, podState(p))
+	}
+}
+
+// notReady lists the pods of a controller that are not ready, oldest first.
+func (j *judge) notReady(ctx context.Context, namespace string, sel *metav1.LabelSelector, owner types.UID) []*corev1.Pod {
 	s, err := metav1.LabelSelectorAsSelector(sel)
 	if err != nil {
 		return nil
 	}
-	if sel == nil && owner != nil {
+	if sel == nil && owner != "" {
 		// A Job that was written without the selector its controller gives it.
 		s = labels.Everything()
 	}
@@ -232,10 +325,10 @@ func (j *judge) worst(ctx context.Context, v *verdict, namespace string, sel *me
 	for _, p := range all {
 		o := metav1.GetControllerOf(p)
 		// A pod that nobody controls and that the selector finds is about to be adopted.
-		if owner != nil && o != nil && o.UID != owner || owner != nil && o == nil && sel == nil {
+		if owner != "" && (o != nil && o.UID != owner || o == nil && sel == nil) {
 			continue
 		}
-		if !ready(p) && p.Status.Phase != corev1.PodSucceeded && p.DeletionTimestamp == nil && p.Status.Reason != "Evicted" {
+		if !ready(p) && p.Status.Phase != corev1.PodSucceeded && p.DeletionTimestamp == nil && !removed(p.Status.Reason) {
 			bad = append(bad, p)
 		}
 	}
@@ -245,10 +338,6 @@ func (j *judge) worst(ctx context.Context, v *verdict, namespace string, sel *me
 		}
 		return strings.Compare(a.Name, b.Name)
 	})
-	for _, p := range limit(bad, worstPods) {
-		v.edge(v.subject, graph.Owns, j.pod(p))
-		v.line("pod %s: %s", p.Name, podState(p))
-	}
 	return bad
 }
 
@@ -259,7 +348,7 @@ func (j *judge) replicaSet(ctx context.Context, r *appsv1.ReplicaSet) *verdict {
 		v.state = "scaled to zero"
 		return v
 	}
-	if j.short(v, r.CreationTimestamp.Time, desired, r.Status.ReadyReplicas) {
+	if j.short(ctx, v, r.CreationTimestamp.Time, r.Spec.Selector, desired, r.Status.ReadyReplicas, creator{v.subject, r.UID, r.Status.Replicas}) {
 		j.createFailures(ctx, v, v.subject, string(r.UID))
 		j.worst(ctx, v, r.Namespace, r.Spec.Selector, r.UID)
 	}
@@ -271,9 +360,10 @@ func (j *judge) statefulSet(ctx context.Context, s *appsv1.StatefulSet) *verdict
 	desired := replicasOf(s.Spec.Replicas)
 	if desired == 0 {
 		v.state = "scaled to zero"
+		v.context("kube.scaled_to_zero", fmt.Sprintf("%s is scaled to zero", v.subject), nil)
 		return v
 	}
-	if j.short(v, s.CreationTimestamp.Time, desired, s.Status.ReadyReplicas) {
+	if j.short(ctx, v, s.CreationTimestamp.Time, s.Spec.Selector, desired, s.Status.ReadyReplicas, creator{v.subject, s.UID, s.Status.Replicas}) {
 		j.createFailures(ctx, v, v.subject, string(s.UID))
 		j.worst(ctx, v, s.Namespace, s.Spec.Selector, s.UID)
 		if s.Spec.ServiceName != "" {
@@ -287,127 +377,9 @@ func (j *judge) statefulSet(ctx context.Context, s *appsv1.StatefulSet) *verdict
 
 func (j *judge) daemonSet(ctx context.Context, d *appsv1.DaemonSet) *verdict {
 	v := newVerdict(j.ref("apps", "DaemonSet", d.Namespace, d.Name))
-	if j.short(v, d.CreationTimestamp.Time, d.Status.DesiredNumberScheduled, d.Status.NumberReady) {
+	if j.short(ctx, v, d.CreationTimestamp.Time, d.Spec.Selector, d.Status.DesiredNumberScheduled, d.Status.NumberReady, creator{v.subject, d.UID, d.Status.CurrentNumberScheduled}) {
 		j.createFailures(ctx, v, v.subject, string(d.UID))
 		j.worst(ctx, v, d.Namespace, d.Spec.Selector, d.UID)
-	}
-	return v
-}
-
-func (j *judge) job(ctx context.Context, b *batchv1.Job) *verdict {
-	v := newVerdict(j.ref("batch", "Job", b.Namespace, b.Name))
-	v.state = fmt.Sprintf("%d active, %d succeeded, %d failed", b.Status.Active, b.Status.Succeeded, b.Status.Failed)
-	for _, c := range b.Status.Conditions {
-		if c.Status != corev1.ConditionTrue {
-			continue
-		}
-		switch c.Type {
-		case batchv1.JobComplete, batchv1.JobSuccessCriteriaMet:
-			v.state = "complete"
-			return v
-		case batchv1.JobFailed, batchv1.JobFailureTarget:
-			j.jobFailed(ctx, v, b, c)
-			return v
-		}
-	}
-	if b.Spec.Suspend != nil && *b.Spec.Suspend {
-		v.state = "suspended"
-		j.suspended(ctx, v, b)
-		return v
-	}
-	before := len(v.findings)
-	j.createFailures(ctx, v, v.subject, string(b.UID))
-	bad := j.worst(ctx, v, b.Namespace, b.Spec.Selector, b.UID)
-	if len(v.findings) > before || len(bad) > 0 && j.now().Sub(b.CreationTimestamp.Time) > settle {
-		v.symptom("kube.workload_unavailable", incident.Warning, fmt.Sprintf("%s does not run as asked: %s", v.subject, v.state), params("desired", fmt.Sprint(replicasOf(b.Spec.Parallelism)), "ready", fmt.Sprint(b.Status.Active)))
-	}
-	return v
-}
-
-func (j *judge) jobFailed(ctx context.Context, v *verdict, b *batchv1.Job, c batchv1.JobCondition) {
-	v.state = "failed: " + c.Reason
-	v.line("%s: %s", c.Reason, c.Message)
-	v.symptom("kube.job_failed", incident.Critical, fmt.Sprintf("%s failed: %s: %s", v.subject, c.Reason, c.Message), params("reason", c.Reason))
-	switch c.Reason {
-	case "DeadlineExceeded":
-		deadline := ""
-		if b.Spec.ActiveDeadlineSeconds != nil {
-			deadline = fmt.Sprint(*b.Spec.ActiveDeadlineSeconds) + "s"
-		}
-		v.fault("kube.job_deadline_exceeded", incident.Critical, 0.85, v.subject, fmt.Sprintf("%s ran past its active deadline %s", v.subject, deadline), params("deadline", deadline))
-	default:
-		most := int32(6)
-		if b.Spec.BackoffLimit != nil {
-			most = *b.Spec.BackoffLimit
-		}
-		v.fault("kube.job_backoff_exceeded", incident.Warning, 0.6, v.subject, fmt.Sprintf("%s gave up after %d failed pods (backoffLimit %d)", v.subject, b.Status.Failed, most), params("failed", fmt.Sprint(b.Status.Failed), "limit", fmt.Sprint(most)))
-	}
-	j.worst(ctx, v, b.Namespace, b.Spec.Selector, b.UID)
-}
-
-// suspended is a fault of the Job itself only where nothing else holds it: a
-// queue that manages the Job says why in its own object.
-func (j *judge) suspended(ctx context.Context, v *verdict, b *batchv1.Job) {
-	if q := b.Labels["kueue.x-k8s.io/queue-name"]; q != "" {
-		v.line("queued by Kueue in %s", q)
-		v.symptom("kube.workload_unavailable", incident.Warning, fmt.Sprintf("%s is held by Kueue (queue %s)", v.subject, q), params("desired", fmt.Sprint(replicasOf(b.Spec.Parallelism)), "ready", "0"))
-		list, err := j.src.List(ctx, "workloads.kueue.x-k8s.io", b.Namespace, selectors("kueue.x-k8s.io/job-uid="+string(b.UID)))
-		if err != nil || len(list) == 0 {
-			list, err = j.src.List(ctx, "workloads.kueue.x-k8s.io", b.Namespace, selectors(""))
-		}
-		if err == nil {
-			for _, u := range list {
-				for _, o := range u.GetOwnerReferences() {
-					if o.Kind == "Job" && o.Name == b.Name {
-						v.edge(v.subject, graph.GatedBy, j.ref("kueue.x-k8s.io", "Workload", u.GetNamespace(), u.GetName()))
-						j.kueue(v, u.Object, u.GetNamespace(), u.GetName())
-					}
-				}
-			}
-		}
-		return
-	}
-	v.fault("kube.job_suspended", incident.Warning, 0.8, v.subject, fmt.Sprintf("%s is suspended", v.subject), nil)
-}
-
-func (j *judge) cronJob(ctx context.Context, c *batchv1.CronJob) *verdict {
-	v := newVerdict(j.ref("batch", "CronJob", c.Namespace, c.Name))
-	v.state = "scheduled " + c.Spec.Schedule
-	if c.Spec.Suspend != nil && *c.Spec.Suspend {
-		v.state = "suspended"
-		v.fault("kube.cronjob_suspended", incident.Warning, 0.75, v.subject, fmt.Sprintf("%s is suspended", v.subject), nil)
-		return v
-	}
-	evs := j.events(ctx, v.subject, string(c.UID))
-	if e, ok := has(evs, []string{"MissSchedule", "TooManyMissedTimes", "FailedNeedsStart", "UnparseableSchedule", "UnknownTimeZone"}); ok {
-		last := ""
-		if c.Status.LastScheduleTime != nil {
-			last = c.Status.LastScheduleTime.UTC().Format(time.RFC3339)
-		}
-		v.fault("kube.cronjob_schedule_missed", incident.Warning, 0.8, v.subject, fmt.Sprintf("%s does not start as scheduled: %s", v.subject, e.Message), params("last", last, "schedule", c.Spec.Schedule))
-	}
-	jobs, err := j.src.Jobs(ctx, c.Namespace)
-	if err != nil {
-		return v
-	}
-	var newest *batchv1.Job
-	for _, b := range jobs {
-		if metav1.IsControlledBy(b, c) && (newest == nil || b.CreationTimestamp.After(newest.CreationTimestamp.Time)) {
-			newest = b
-		}
-	}
-	if newest != nil && slices.ContainsFunc(newest.Status.Conditions, func(k batchv1.JobCondition) bool {
-		return k.Type == batchv1.JobFailed && k.Status == corev1.ConditionTrue
-	}) {
-		v.symptom("kube.job_failed", incident.Critical, fmt.Sprintf("the last Job %s of %s failed", newest.Name, v.subject), params("reason", "LastJobFailed"))
-		v.edge(v.subject, graph.Owns, j.ref("batch", "Job", newest.Namespace, newest.Name))
-	} else if newest != nil {
-		for _, f := range j.job(ctx, newest).findings {
-			if f.Role == incident.Symptom {
-				v.symptom("kube.workload_unavailable", incident.Warning, fmt.Sprintf("the last Job %s of %s does not get on: %s", newest.Name, v.subject, f.Message), params("desired", "1", "ready", "0"))
-				v.edge(v.subject, graph.Owns, f.Subject)
-			}
-		}
 	}
 	return v
 }

@@ -32,7 +32,10 @@ func (s Said) Kinds() []Filter {
 
 var (
 	available = regexp.MustCompile(`^\d+/(\d+) nodes are available:\s*`)
-	reason    = regexp.MustCompile(`^(\d+) (.+)$`)
+	// aboutClaims are the words of the DynamicResources plugin: "cannot allocate all
+	// claims", "resourceclaim in use", "waiting for dynamic resource controller".
+	aboutClaims = regexp.MustCompile(`resourceclaim|\bclaims?\b|dynamic resource|device class|resource claim`)
+	reason      = regexp.MustCompile(`^(\d+) (.+)$`)
 )
 
 // phrases are the scheduler's words and what they mean (ErrReason constants of
@@ -100,11 +103,20 @@ func Read(message string) Said {
 
 func (s *Said) note(text string, n int) {
 	low := strings.ToLower(text)
+	// What stands in braces is a taint of the fleet's own naming.
+	if i := strings.Index(low, "{"); i >= 0 && strings.Contains(low[:i], "taint") {
+		for _, p := range phrases() {
+			if strings.Contains(low, p.words) {
+				s.Counts[p.filter] += n
+				return
+			}
+		}
+	}
 	switch {
 	case strings.Contains(low, "persistentvolumeclaim") && !strings.Contains(low, "readwriteoncepod"):
 		s.Waits = true
 		return
-	case strings.Contains(low, "claim") && !strings.Contains(low, "persistent"):
+	case aboutClaims.MatchString(low):
 		s.Claims = true
 		return
 	}
