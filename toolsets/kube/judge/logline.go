@@ -154,6 +154,18 @@ var wrapper = regexp.MustCompile(`(?i)see (?:root cause|stack ?trace|the (?:erro
 // devices, its disks, its network.
 var machine = regexp.MustCompile(`(?i)cuda|cudnn|cuinit|\bxid\b|nvml|nvidia|\becc\b|\bgpus?\b|nccl|i/o error|input/output error|read-only file system|no space left|enospc|bus error|cannot allocate memory|out of memory|resource temporarily unavailable|too many open files|network is unreachable|no route to host|temporary failure in name resolution|timed? ?out|hardware|device`)
 
+// hardware are the words of trouble with devices and disks themselves.
+var hardware = regexp.MustCompile(`(?i)cuda error|\bxid\b|nvml|uncorrectable|\becc\b|gpu is lost|fallen off|i/o error|input/output error|read-only file system|bus error|hardware`)
+
+// below says whether a line may be about the machine itself, so that a condition of
+// its node explains it, though less is sure of conditions than of logs.
+func below(line string) string {
+	if hardware.MatchString(line) {
+		return "hardware"
+	}
+	return ""
+}
+
 // within says whether a program that ended told of a cause of its own, one that
 // the machine it runs on does not explain.
 func within(l logCause) string {

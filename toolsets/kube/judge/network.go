@@ -302,6 +302,7 @@ func (j *judge) ingress(ctx context.Context, i *networkingv1.Ingress) *verdict {
 			v.fault("kube.ingress_class_missing", incident.Critical, conf, v.subject, fmt.Sprintf("%s %s (there is: %s)", v.subject, what, cmp.Or(strings.Join(names, ", "), "none")), params("class", cmp.Or(class, "none")))
 		}
 	}
+	j.controller(ctx, v, i, class)
 	for _, b := range backends(i) {
 		svc := j.ref("", "Service", i.Namespace, b.Name)
 		v.edge(v.subject, graph.RoutesTo, svc)

@@ -247,10 +247,21 @@ func (j *judge) conclude(ctx context.Context, v *verdict, a *attempt) {
 	}
 }
 
+// claimsMade reports whether every claim of a pod that names another scheduler has
+// been made: the default one keeps such pods back without a word for many reasons.
+func claimsMade(p *corev1.Pod) bool {
+	if p.Spec.SchedulerName == "" || p.Spec.SchedulerName == corev1.DefaultSchedulerName {
+		return false
+	}
+	return !slices.ContainsFunc(p.Spec.ResourceClaims, func(c corev1.PodResourceClaim) bool {
+		return c.ResourceClaimName == nil && !slices.ContainsFunc(p.Status.ResourceClaimStatuses, func(s corev1.PodResourceClaimStatus) bool { return s.Name == c.Name && s.ResourceClaimName != nil })
+	})
+}
+
 // unseen says that no scheduler looks at the pod: one that does leaves its word,
 // whatever it decides, save for a pod whose ResourceClaims do not exist yet.
 func (j *judge) unseen(v *verdict, a *attempt) bool {
-	if a.refused || condition(a.p, corev1.PodScheduled) != nil || a.age < 2*settle || len(a.p.Spec.ResourceClaims) > 0 {
+	if a.refused || condition(a.p, corev1.PodScheduled) != nil || a.age < 2*settle || len(a.p.Spec.ResourceClaims) > 0 && !claimsMade(a.p) {
 		return false
 	}
 	if _, ok := groupName(a.p); ok {
