@@ -267,6 +267,11 @@ func readLimited(fsys fs.FS, name string, limit int64) ([]byte, error) {
 	return raw, nil
 }
 
+// FS gives the files of the bundle, for the sources whose places lie beside
+// objects/ and logs/. They are plain files within the limits of Open, as long
+// as nobody changes them.
+func (b *Bundle) FS() fs.FS { return b.fsys }
+
 // Clock gives the time of the capture.
 func (b *Bundle) Clock() time.Time { return b.Manifest.Captured }
 
