@@ -37,6 +37,7 @@ bench: build ## the figures of docs/benchmarks.md
 
 docs: build ## generated pages; a test fails when they are stale
 	$(GO) test ./integrations/app -run TestGeneratedDocs -update
+	$(GO) test ./integrations/cli -run TestReadmeOutputs -update
 
 fuzz: ## a smoke of every parser that takes outside bytes
 	FUZZTIME=$(FUZZTIME) deploy/fuzz.sh

@@ -23,6 +23,8 @@ type Engine struct {
 	mu       sync.Mutex
 	programs map[string]compiled
 	envs     map[string]*cel.Env
+	// actions is the catalogue that proposals are held against.
+	actions func() map[string]ActionInfo
 }
 
 type compiled struct {
@@ -32,9 +34,15 @@ type compiled struct {
 	reads []string
 }
 
-// NewEngine makes an engine.
+// NewEngine makes an engine. Its proposals name actions of the embedded catalogue.
 func NewEngine() *Engine {
-	return &Engine{programs: map[string]compiled{}, envs: map[string]*cel.Env{}}
+	return &Engine{programs: map[string]compiled{}, envs: map[string]*cel.Env{}, actions: sync.OnceValue(func() map[string]ActionInfo {
+		all, err := Actions()
+		if err != nil {
+			return nil // without a catalogue nothing is proposed
+		}
+		return all
+	})}
 }
 
 // base is what every expression may use, beside the variables.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // StepFact is what a step's tool answered.
@@ -206,17 +207,44 @@ func (e *Engine) judge(ctx context.Context, r *Runbook, c Cause, f Facts, findin
 		if ok, _, err := e.boolean(ctx, r, fx.When, vars); err != nil || !ok {
 			continue
 		}
-		p := Proposal{Action: fx.Action, Params: map[string]string{}, Why: fill(fx.Why)}
-		for k, t := range fx.With {
-			if s := fill(t); s != "" {
-				p.Params[k] = s
-			}
+		if params, ok := e.params(ctx, r, fx, vars); ok {
+			v.Proposals = append(v.Proposals, Proposal{Action: fx.Action, Params: params, Why: fill(fx.Why)})
 		}
-		v.Proposals = append(v.Proposals, p)
 	}
 	slices.Sort(v.Steps)
 	v.Steps = slices.Compact(v.Steps)
 	return v
+}
+
+// params fills the parameters of a fix. A fix with a hole that cannot be filled,
+// without a parameter that its action requires, without an object that it names, or
+// for an action that the catalogue lacks, is none: it would change the wrong thing,
+// or nothing. Another text that is one hole may come out empty; it is left out then.
+func (e *Engine) params(ctx context.Context, r *Runbook, fx Fix, vars map[string]any) (map[string]string, bool) {
+	action, known := e.actions()[fx.Action]
+	if !known {
+		return nil, false
+	}
+	out := map[string]string{}
+	for name, tmpl := range fx.With {
+		whole := hole().FindString(tmpl) == strings.TrimSpace(tmpl)
+		for _, m := range hole().FindAllStringSubmatch(tmpl, -1) {
+			x, _, err := e.eval(ctx, r, strings.TrimSpace(m[1]), vars)
+			if err != nil || !whole && strings.TrimSpace(format(x)) == "" {
+				return nil, false
+			}
+		}
+		if s, _ := e.text(ctx, r, tmpl, vars); s != "" {
+			out[name] = s
+		}
+	}
+	for _, p := range action.Params {
+		_, named := fx.With[p.Name]
+		if (p.Required || p.Object && named) && out[p.Name] == "" {
+			return nil, false
+		}
+	}
+	return out, true
 }
 
 // failed says which of the steps did not answer.

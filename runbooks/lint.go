@@ -18,8 +18,9 @@ type ToolSchema struct{ Input, Output json.RawMessage }
 
 // CodeInfo is what the linter knows of a finding code.
 type CodeInfo struct {
-	Params []string
-	Role   string
+	// Params are carried by every finding, Optional ones where they apply.
+	Params, Optional []string
+	Role             string
 }
 
 // LintContext is what runbooks are checked against.
@@ -144,7 +145,7 @@ func (l *linter) value(field string, v any, p *schema) {
 }
 
 func (l *linter) cause(at string, c Cause) {
-	known := map[string]bool{}
+	known, optional := map[string]bool{}, map[string]bool{}
 	if c.Finding != "" {
 		info, ok := l.c.Codes[c.Finding]
 		if !ok {
@@ -152,6 +153,9 @@ func (l *linter) cause(at string, c Cause) {
 		}
 		for _, p := range info.Params {
 			known[p] = true
+		}
+		for _, p := range info.Optional {
+			known[p], optional[p] = true, true
 		}
 	}
 	all := []string{c.Say, c.Unless, c.When, c.Subject}
@@ -180,13 +184,46 @@ func (l *linter) cause(at string, c Cause) {
 		return
 	}
 	for _, t := range all {
-		for _, m := range regexp.MustCompile(`finding\.params\.\??([a-z_]+)`).FindAllStringSubmatch(t, -1) {
-			if !known[m[1]] {
-				l.add(at, m[0], "findings of code %s carry no %q", c.Finding, m[1])
+		for _, m := range param().FindAllStringSubmatch(t, -1) {
+			if !known[m[2]] {
+				l.add(at, m[0], "findings of code %s carry no %q", c.Finding, m[2])
+			}
+		}
+	}
+	for i, f := range c.Fix {
+		l.mayLack(fmt.Sprintf("%s.fix[%d]", at, i), f, optional)
+	}
+	for _, t := range slices.Concat([]string{c.Say, c.Unless, c.When, c.Subject}, c.Detail) {
+		for _, m := range param().FindAllStringSubmatch(t, -1) {
+			if optional[m[2]] && m[1] == "" {
+				l.add(at, m[0], "not every finding of code %s carries %q: read it as finding.params.?%s", c.Finding, m[2], m[2])
 			}
 		}
 	}
 }
+
+// mayLack finds parameters of a fix that read a fact which not every finding
+// carries, without a condition that asks for it.
+func (l *linter) mayLack(at string, f Fix, optional map[string]bool) {
+	asked := map[string]bool{}
+	for _, m := range param().FindAllStringSubmatch(f.When, -1) {
+		if optional[m[2]] && m[1] == "" {
+			l.add(at+".when", m[0], "not every finding carries %q: read it as finding.params.?%s", m[2], m[2])
+		}
+		asked[m[2]] = true
+	}
+	for _, t := range append(slices.Collect(maps.Values(f.With)), f.Why) {
+		for _, m := range param().FindAllStringSubmatch(t, -1) {
+			if optional[m[2]] && m[1] == "" && !asked[m[2]] {
+				l.add(at, m[0], "not every finding carries %q: the fix needs a condition (when) that asks for it", m[2])
+			}
+		}
+	}
+}
+
+// param finds what an expression reads of a finding's params, and whether it asks
+// first if it is there.
+func param() *regexp.Regexp { return regexp.MustCompile(`finding\.params\.(\??)([a-z_]+)`) }
 
 func (l *linter) fix(field string, f Fix) {
 	a, ok := l.c.Actions[f.Action]

@@ -13,9 +13,9 @@ import (
 func (c *conversation) request(why string) llm.Request {
 	req := llm.Request{System: c.system, Messages: c.messages()}
 	if !c.textOnly {
-		req.Tools = c.defs
+		req.Tools = c.tools.all()
 		if why != "" {
-			req.Tools, req.Require = c.defs[:1], concludeTool
+			req.Tools, req.Require = c.tools.defs[:1], concludeTool
 		}
 	}
 	return req

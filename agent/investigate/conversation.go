@@ -26,6 +26,11 @@ const (
 	maxHints = 3
 	// maxBad is how many turns in a row may consist of calls that cannot be made.
 	maxBad = 3
+	// maxTools bounds the definitions of tools in the first request, in tokens,
+	// and maxDigest the evidence in it, in bytes: together with the system prompt
+	// they stay below 8k tokens however many toolsets there are.
+	maxTools  = 3400
+	maxDigest = 10 << 10
 	// maxSummary bounds a model's prose in the report, in bytes.
 	maxSummary = 4 << 10
 )
@@ -45,7 +50,7 @@ type conversation struct {
 	digest  int
 	system  string
 	warned  bool
-	defs    []llm.ToolDef
+	tools   *toolbox
 	history []entry
 
 	// soft ends ordinary turns early enough for a last one.
@@ -71,7 +76,7 @@ func (r *run) converse(ctx context.Context) error {
 	c := &conversation{run: r, model: r.cfg.Model, prompts: prompts, fence: hex.EncodeToString(mark[:4]),
 		window: info.Window, textOnly: !info.Tools}
 	c.compact = c.window > 0 && c.window <= small
-	c.digest = 24 << 10
+	c.digest = maxDigest
 	if c.compact {
 		c.digest = c.window
 	}
@@ -105,15 +110,15 @@ func (c *conversation) early(ctx context.Context) (context.Context, context.Canc
 
 // begin writes the system prompt, the tools and the first message.
 func (c *conversation) begin() error {
-	budget := 0
+	budget := maxTools
 	if c.compact {
-		budget = c.window / 4
+		budget = min(budget, c.window/4)
 	}
-	defs, err := toolbox(c.ledger.Infos(), c.usedTools(), c.compact, budget)
+	tools, err := newToolbox(c.ledger.Infos(), c.usedTools(), c.compact, budget)
 	if err != nil {
 		return err
 	}
-	c.defs = defs
+	c.tools = tools
 	if err := c.instruct(); err != nil {
 		return err
 	}
@@ -142,12 +147,15 @@ func (c *conversation) instruct() error {
 	}
 	if c.textOnly {
 		infos := c.ledger.Infos()
-		for _, d := range c.defs {
+		for _, d := range c.tools.defs {
 			if i := slices.IndexFunc(infos, func(i tool.Info) bool { return i.Name == d.Name }); i >= 0 {
 				data.Tools = append(data.Tools, prompt.Tool{Name: d.Name, Text: firstSentence(d.Text), Params: tool.Signature(infos[i].Input)})
 			}
 		}
 		data.Tools = append(data.Tools, prompt.Tool{Name: readTool, Text: "Read more of shortened evidence.", Params: "id, grep?, path?, offset?"})
+		if len(c.tools.closed) > 0 {
+			data.Tools = append(data.Tools, prompt.Tool{Name: openTool, Text: c.tools.offer(), Params: "names"})
+		}
 	}
 	text, err := c.prompts.System(data)
 	c.system = text

@@ -107,11 +107,11 @@ func (c *conversation) shrink(tried int) error {
 		c.compact = true
 		c.digest = min(c.digest, window)
 	}
-	defs, err := toolbox(c.ledger.Infos(), c.usedTools(), true, window/4)
+	tools, err := newToolbox(c.ledger.Infos(), c.usedTools(), true, min(maxTools, window/4))
 	if err != nil {
 		return err
 	}
-	c.defs = defs
+	c.tools = tools
 	if err := c.instruct(); err != nil {
 		return err
 	}

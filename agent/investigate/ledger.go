@@ -126,7 +126,7 @@ func (l *Ledger) Register(tools ...tool.Tool) error {
 	defer l.mu.Unlock()
 	for _, t := range tools {
 		info := t.Info()
-		if info.Name == "" || info.Name == readTool || info.Name == concludeTool {
+		if info.Name == "" || info.Name == readTool || info.Name == concludeTool || info.Name == openTool {
 			return fmt.Errorf("investigate: %q cannot be the name of a tool", info.Name)
 		}
 		if _, taken := l.tools[info.Name]; taken {

@@ -127,6 +127,43 @@ func TestModelConcludes(t *testing.T) {
 	}
 }
 
+// A tool that did not fit into the first request is opened by name and then
+// called; opening what there is not is an answer, not a failure of the run.
+func TestModelOpensTools(t *testing.T) {
+	t.Parallel()
+	var many []tool.Tool
+	for i := range 60 {
+		many = append(many, sized[listArgs](t, fmt.Sprintf("other_tool_%d", i)))
+	}
+	srv, m := chat(t, nil,
+		llmtest.When(func(q llmtest.Request) llmtest.Step {
+			if q.HasTool("other_tool_59") || !q.HasTool(openTool) {
+				t.Errorf("offered: %v", q.Tools)
+			}
+			return llmtest.Ask(llmtest.Call(openTool, `{"names":["other_tool_59","conclude","nosuch"]}`))
+		}),
+		llmtest.When(func(q llmtest.Request) llmtest.Step {
+			res := q.Results()
+			if !q.HasTool("other_tool_59") || len(res) != 1 || !strings.Contains(res[0], "other_tool_59(kind") || !strings.Contains(res[0], "conclude is open") || !strings.Contains(res[0], `no tool "nosuch"`) {
+				t.Errorf("results %q", res)
+			}
+			return llmtest.Ask(llmtest.Call("other_tool_59", `{"kind":"Pod"}`), llmtest.Call(openTool, `{"names":7}`))
+		}),
+		llmtest.When(func(q llmtest.Request) llmtest.Step {
+			if res := q.Results(); len(res) < 3 || !strings.Contains(res[1], "[E3] other_tool_59") || !strings.Contains(res[2], "arguments") {
+				t.Errorf("results %q", res)
+			}
+			return llmtest.Ask(conclude(rightAnswer()))
+		}))
+	cfg := base(t, many...)
+	cfg.Model = m
+	r, _ := investigate(t, cfg)
+	keeps(t, r, incident.StopDone)
+	if n := len(srv.Requests()); n != 3 {
+		t.Errorf("%d requests", n)
+	}
+}
+
 func TestModelParallelCallsKeepTheirOrder(t *testing.T) {
 	t.Parallel()
 	gate := make(chan struct{})

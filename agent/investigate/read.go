@@ -18,6 +18,7 @@ import (
 const (
 	readTool     = "evidence_read"
 	concludeTool = "conclude"
+	openTool     = "tools_open"
 )
 
 // readArgs are the arguments of evidence_read.

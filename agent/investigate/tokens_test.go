@@ -2,6 +2,8 @@ package investigate
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/gumshoe-ai/gumshoe/agent/llm"
@@ -44,8 +46,9 @@ func sized[In any](t *testing.T, name string) tool.Tool {
 	return f
 }
 
-// TestFirstTurnTokens: the first request with as many tools as kube and dra
-// have stays below 8k tokens, and below half of an 8k window for small models.
+// TestFirstTurnTokens: the first request stays below 8k tokens with three times
+// the tools that kube and dra have, and below half of an 8k window for small
+// models; what is not offered at once can be opened.
 func TestFirstTurnTokens(t *testing.T) {
 	t.Parallel()
 	var tools []tool.Tool
@@ -54,6 +57,11 @@ func TestFirstTurnTokens(t *testing.T) {
 		tools = append(tools, sized[podArgs](t, n))
 	}
 	tools = append(tools, sized[whatIfArgs](t, "dra_what_if"), sized[listArgs](t, "kube_list"))
+	for _, system := range []string{"prom", "gpu", "serving", "fit", "cilium", "nodepool", "storage", "supply"} {
+		for i := range 6 {
+			tools = append(tools, sized[listArgs](t, fmt.Sprintf("%s_tool_%d", system, i)))
+		}
+	}
 	for _, tc := range []struct{ window, most int }{{0, 8000}, {128 << 10, 8000}, {32 << 10, 6000}, {8 << 10, 5000}} {
 		srv, m := chat(t, func(c *openaichat.Config) { c.Window = tc.window }, llmtest.Ask(conclude(rightAnswer())))
 		cfg := base(t, tools...)
@@ -63,6 +71,9 @@ func TestFirstTurnTokens(t *testing.T) {
 		q := srv.Last()
 		n := llm.Estimate(llm.Request{System: q.System, Messages: q.Messages, Tools: q.Tools})
 		t.Logf("window %d: %d tokens, %d tools", tc.window, n, len(q.Tools))
+		if !strings.Contains(q.Tools[len(q.Tools)-1].Text, "storage_tool_5") {
+			t.Errorf("window %d: %s does not name what is closed: %s", tc.window, openTool, q.Tools[len(q.Tools)-1].Text)
+		}
 		if n > tc.most {
 			t.Errorf("window %d: the first request has %d tokens", tc.window, n)
 		}

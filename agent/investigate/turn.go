@@ -149,32 +149,39 @@ func (c *conversation) calls(ctx context.Context, t llm.Turn) (bool, error) {
 
 // perform makes the calls in parallel and writes the answers for the model.
 func (c *conversation) perform(calls []llm.Call) []answer {
-	n := min(len(calls), maxCalls)
-	names, args := make([]string, n), make([]any, n)
-	for i, k := range calls[:n] {
-		names[i], args[i] = k.Name, k.Args
+	out := make([]answer, len(calls))
+	var names []string
+	var args []any
+	var at []int
+	opened := false
+	for i, k := range calls {
+		switch {
+		case k.Name == openTool:
+			text, ok := c.tools.open(k.Args)
+			out[i].text, opened = c.cfg.Redactor.String(text), opened || ok
+		case len(names) == maxCalls:
+			out[i].text = fmt.Sprintf("Not called: at most %d calls fit into one turn.", maxCalls)
+		default:
+			names, args, at = append(names, k.Name), append(args, k.Args), append(at, i)
+		}
 	}
 	evs, _ := c.ledger.callAll(c.soft, "model", names, args)
-	out := make([]answer, len(calls))
-	made := false
-	for i := range calls {
-		if i >= n {
-			out[i].text = fmt.Sprintf("Not called: at most %d calls fit into one turn.", maxCalls)
-			continue
-		}
-		ev := evs[i]
+	made := opened
+	for n, ev := range evs {
+		i := at[n]
 		made = made || ev.ID != ""
 		out[i].text, out[i].stub = c.result(ev)
-		if c.repeats.seen(names[i], string(ev.Args)+calls[i].Args, out[i].text) {
+		if c.repeats.seen(names[n], string(ev.Args)+calls[i].Args, out[i].text) {
 			if hint, err := c.prompts.Repeated(ev.ID); err == nil {
 				out[i] = answer{text: hint}
 			}
 		}
 	}
-	if n > 0 && !made {
-		c.bad++
-	} else if made {
+	switch {
+	case made:
 		c.bad = 0
+	case len(calls) > 0:
+		c.bad++
 	}
 	return out
 }

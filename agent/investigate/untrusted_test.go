@@ -180,14 +180,14 @@ func TestToolbox(t *testing.T) {
 	for _, tl := range append(lab(t).tools, labLogs()) {
 		infos = append(infos, tl.Info())
 	}
-	full, err := toolbox(infos, nil, false, 0)
-	if err != nil {
-		t.Fatal(err)
+	pack := func(used []string, compact bool, budget int) []llm.ToolDef {
+		b, err := newToolbox(infos, used, compact, budget)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b.all()
 	}
-	compact, err := toolbox(infos, []string{"kube_logs"}, true, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	full, compact := pack(nil, false, maxTools), pack([]string{"kube_logs"}, true, maxTools)
 	size := func(ds []llm.ToolDef) (n int) {
 		for _, d := range ds {
 			n += defTokens(d)
@@ -203,9 +203,9 @@ func TestToolbox(t *testing.T) {
 	if full[0].Name != concludeTool || compact[2].Name != "kube_logs" {
 		t.Errorf("order: %s, %s", full[0].Name, compact[2].Name)
 	}
-	tight, err := toolbox(infos, []string{"kube_logs"}, true, size(compact)-1)
-	if err != nil || len(tight) != 4 {
-		t.Errorf("%d tools fit, %v", len(tight), err)
+	tight := pack([]string{"kube_logs"}, true, size(compact)+openingTokens-1)
+	if last := tight[len(tight)-1]; len(tight) != 5 || last.Name != openTool || !strings.Contains(last.Text, full[len(full)-2].Name) {
+		t.Errorf("%d tools fit, the last is %+v", len(tight), last)
 	}
 	if infos[0].Input.Properties["namespace"] == nil {
 		t.Error("the tool's own schema was changed")

@@ -145,8 +145,12 @@ type Code struct {
 	Severity incident.Severity
 	// Kinds of subject, for example "Pod".
 	Kinds []string
-	// Params are the names of the facts that findings of this code carry.
+	// Params are the names of the facts that every finding of this code carries.
 	Params []string
+	// Optional are the names of facts that a finding carries only where they
+	// apply, such as the template of a claim that was made from one. A reader
+	// must ask whether they are there.
+	Optional []string
 	// Text says what the code means, one sentence.
 	Text string
 }

@@ -11,9 +11,6 @@
 package bundle
 
 import (
-	"bytes"
-	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -23,8 +20,6 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	utiljson "k8s.io/apimachinery/pkg/util/json"
-	"sigs.k8s.io/yaml"
 )
 
 // FormatVersion of the bundles this package writes and reads.
@@ -39,8 +34,14 @@ type Manifest struct {
 	Cluster  string    `json:"cluster,omitempty"`
 	// ServerVersion is the API server's gitVersion, for example "v1.37.2".
 	ServerVersion string `json:"serverVersion,omitempty"`
-	// Namespaces that were captured; empty means all.
+	// Namespaces that were captured; empty means all. A reader is refused what
+	// lies in others, and lists across all namespaces: half a list would pass
+	// for a whole one. Events of cluster-scoped objects, which the API server
+	// keeps in namespace "default", are there in any case.
 	Namespaces []string `json:"namespaces,omitempty"`
+	// LogTimestamps says that each line of the logs begins with the container
+	// runtime's RFC 3339 time and a space, which a reader sees only on request.
+	LogTimestamps bool `json:"logTimestamps,omitempty"`
 	// Resources the cluster served; empty means the built-in ones of a current
 	// Kubernetes, plus whatever the objects are.
 	Resources []Resource `json:"resources,omitempty"`
@@ -59,11 +60,25 @@ type Resource struct {
 	Namespaced   bool     `json:"namespaced,omitempty"`
 	ShortNames   []string `json:"shortNames,omitempty"`
 	Subresources []string `json:"subresources,omitempty"`
+	// Categories are the groups of kinds that `kubectl get all` and the like mean.
+	Categories []string `json:"categories,omitempty"`
+	// Verbs the server offers for the kind; empty means the usual ones.
+	Verbs []string `json:"verbs,omitempty"`
 }
 
 // LeftOut is something that is not in the bundle, and why.
 type LeftOut struct {
+	// What is the plural name of a resource, or a few words. A resource that was
+	// left out is refused to a reader: an empty list would pass for an answer.
 	What string `json:"what"`
+	// Group of the resource. Without it, What must be the name of one resource
+	// only to be taken for it.
+	Group string `json:"group,omitempty"`
+	// Namespace that the resource was left out of; empty means all.
+	Namespace string `json:"namespace,omitempty"`
+	// Code is the HTTP status a reader gets; 0 means 403. A capture keeps the
+	// one it got itself.
+	Code int    `json:"code,omitempty"`
 	Why  string `json:"why"`
 }
 
@@ -75,7 +90,51 @@ type Denied struct {
 	Namespace string `json:"namespace,omitempty"`
 }
 
-// Bundle is an opened bundle.
+// validate names the field that is wrong, its value and the way out.
+func (m Manifest) validate() error {
+	if m.Captured.IsZero() {
+		return fmt.Errorf("captured is required: the time is the clock of every judgement")
+	}
+	for i, r := range m.Resources {
+		for _, f := range []struct{ field, value string }{{"version", r.Version}, {"kind", r.Kind}, {"plural", r.Plural}} {
+			if f.value == "" {
+				return fmt.Errorf("resources[%d].%s is required", i, f.field)
+			}
+		}
+		for _, v := range []string{r.Group, r.Version, r.Kind, r.Plural} {
+			if !plainName(v) {
+				return fmt.Errorf("resources[%d]: %q is no name of an API", i, v)
+			}
+		}
+	}
+	for i, d := range m.Denied {
+		if d.Verb == "" || d.Resource == "" {
+			return fmt.Errorf("denied[%d]: verb and resource are required; \"*\" means any", i)
+		}
+	}
+	for i, l := range m.LeftOut {
+		if l.What == "" {
+			return fmt.Errorf("leftOut[%d].what is required", i)
+		}
+		if l.Code != 0 && (l.Code < 400 || l.Code > 599) {
+			return fmt.Errorf("leftOut[%d].code %d is no HTTP error status", i, l.Code)
+		}
+	}
+	for i, ns := range m.Namespaces {
+		if ns == "" {
+			return fmt.Errorf("namespaces[%d] is empty; leave the list out for all", i)
+		}
+	}
+	return nil
+}
+
+// plainName reports whether a name can be a part of a path.
+func plainName(s string) bool {
+	return s != "." && s != ".." && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == '/' || r == '\\' || r == 0x7f || r == '\uFFFD' })
+}
+
+// Bundle is an opened bundle. It is safe for concurrent use as long as nobody
+// changes its objects.
 type Bundle struct {
 	Manifest Manifest
 	// Objects in the order of their files; all have apiVersion, kind and name.
@@ -89,196 +148,18 @@ type fileInfo struct {
 	size int64
 }
 
-// Limits bound what Open reads, against hostile bundles.
-type Limits struct {
-	FileBytes  int64
-	TotalBytes int64
-	Files      int
-	Objects    int
-}
-
-// DefaultLimits fit a capture of a large cluster.
-func DefaultLimits() Limits {
-	return Limits{FileBytes: 256 << 20, TotalBytes: 2 << 30, Files: 200_000, Objects: 1_000_000}
-}
-
-// Open reads a bundle. Errors name the file and, for broken YAML, the line.
-func Open(fsys fs.FS, l Limits) (*Bundle, error) {
-	b := &Bundle{fsys: fsys}
-	raw, err := readLimited(fsys, "bundle.yaml", l.FileBytes)
-	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("this is no bundle: it has no bundle.yaml: %w", err)
-		}
-		return nil, fmt.Errorf("bundle.yaml: %w", err)
-	}
-	if err := yaml.UnmarshalStrict(raw, &b.Manifest); err != nil {
-		return nil, fmt.Errorf("bundle.yaml: %w", err)
-	}
-	if v := b.Manifest.FormatVersion; v != FormatVersion {
-		return nil, fmt.Errorf("bundle.yaml: formatVersion %d; this gumshoe reads %d", v, FormatVersion)
-	}
-	if b.Manifest.Captured.IsZero() {
-		return nil, errors.New("bundle.yaml: captured is required: the time is the clock of every judgement")
-	}
-	if err := b.index(l); err != nil {
-		return nil, err
-	}
-	seen := map[string]string{}
-	for _, f := range b.files {
-		if !strings.HasPrefix(f.name, "objects/") || (path.Ext(f.name) != ".yaml" && path.Ext(f.name) != ".yml") {
-			continue
-		}
-		if err := b.readObjects(f.name, l, seen); err != nil {
-			return nil, err
-		}
-	}
-	return b, nil
-}
-
-// index lists the files and refuses anything that is not a plain file.
-func (b *Bundle) index(l Limits) error {
-	var total int64
-	err := fs.WalkDir(b.fsys, ".", func(name string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() {
-			return nil
-		}
-		if !d.Type().IsRegular() {
-			return fmt.Errorf("%s is no regular file; a bundle has no links or devices", name)
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		total += info.Size()
-		b.files = append(b.files, fileInfo{name: name, size: info.Size()})
-		switch {
-		case info.Size() > l.FileBytes:
-			return fmt.Errorf("%s has %d bytes, more than %d", name, info.Size(), l.FileBytes)
-		case total > l.TotalBytes:
-			return fmt.Errorf("the bundle has more than %d bytes", l.TotalBytes)
-		case len(b.files) > l.Files:
-			return fmt.Errorf("the bundle has more than %d files", l.Files)
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("read bundle: %w", err)
-	}
-	return nil
-}
-
-func (b *Bundle) readObjects(name string, l Limits, seen map[string]string) error {
-	raw, err := readLimited(b.fsys, name, l.FileBytes)
-	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
-	}
-	line := 1
-	for doc := range documents(raw) {
-		at := line
-		line += bytes.Count(doc, []byte("\n"))
-		if blank(doc) {
-			continue
-		}
-		obj := map[string]any{}
-		raw, err := yaml.YAMLToJSONStrict(doc)
-		if err == nil {
-			err = utiljson.Unmarshal(raw, &obj)
-		}
-		if err != nil {
-			return fmt.Errorf("%s, document at line %d: %w", name, at, err)
-		}
-		if len(obj) == 0 {
-			continue
-		}
-		u := &unstructured.Unstructured{Object: obj}
-		if u.GetKind() == "" || u.GetAPIVersion() == "" || u.GetName() == "" {
-			return fmt.Errorf("%s, document at line %d: apiVersion, kind and metadata.name are required", name, at)
-		}
-		key := strings.Join([]string{u.GetAPIVersion(), u.GetKind(), u.GetNamespace(), u.GetName()}, "|")
-		if first, dup := seen[key]; dup {
-			return fmt.Errorf("%s, document at line %d: %s %s/%s is in %s already", name, at, u.GetKind(), u.GetNamespace(), u.GetName(), first)
-		}
-		seen[key] = name
-		b.Objects = append(b.Objects, u)
-		if len(b.Objects) > l.Objects {
-			return fmt.Errorf("the bundle has more than %d objects", l.Objects)
-		}
-	}
-	return nil
-}
-
-// documents yields the YAML documents of a file, each with its leading marker
-// line, so that counting newlines gives line numbers.
-func documents(raw []byte) func(func([]byte) bool) {
-	return func(yield func([]byte) bool) {
-		for len(raw) > 0 {
-			end := len(raw)
-			for at := bytes.IndexByte(raw, '\n'); at >= 0 && at+1 < len(raw); {
-				if isMarker(raw[at+1:]) {
-					end = at + 1
-					break
-				}
-				next := bytes.IndexByte(raw[at+1:], '\n')
-				if next < 0 {
-					break
-				}
-				at += 1 + next
-			}
-			if !yield(raw[:end]) {
-				return
-			}
-			raw = raw[end:]
-		}
-	}
-}
-
-func isMarker(b []byte) bool {
-	return bytes.HasPrefix(b, []byte("---")) && (len(b) == 3 || b[3] == '\n' || b[3] == '\r' || b[3] == ' ')
-}
-
-func blank(doc []byte) bool {
-	for l := range bytes.Lines(doc) {
-		l = bytes.TrimSpace(l)
-		if len(l) > 0 && l[0] != '#' && !bytes.Equal(l, []byte("---")) {
-			return false
-		}
-	}
-	return true
-}
-
-// readLimited reads a file and refuses one that is longer than it says.
-func readLimited(fsys fs.FS, name string, limit int64) ([]byte, error) {
-	f, err := fsys.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(raw)) > limit {
-		return nil, fmt.Errorf("more than %d bytes", limit)
-	}
-	return raw, nil
-}
+// Clock gives the time of the capture.
+func (b *Bundle) Clock() time.Time { return b.Manifest.Captured }
 
 // FS gives the files of the bundle, for the sources whose places lie beside
 // objects/ and logs/. They are plain files within the limits of Open, as long
 // as nobody changes them.
 func (b *Bundle) FS() fs.FS { return b.fsys }
 
-// Clock gives the time of the capture.
-func (b *Bundle) Clock() time.Time { return b.Manifest.Captured }
-
 // Log opens a container's log; fs.ErrNotExist when the bundle has none.
 func (b *Bundle) Log(namespace, pod, container string, previous bool) (io.ReadCloser, error) {
 	for _, part := range []string{namespace, pod, container} {
-		if part == "" || strings.ContainsAny(part, "/\\") || part == ".." {
+		if part == "" || !plainName(part) || !fs.ValidPath(part) {
 			return nil, fmt.Errorf("log of %q: %w", part, fs.ErrNotExist)
 		}
 	}
@@ -289,9 +170,7 @@ func (b *Bundle) Log(namespace, pod, container string, previous bool) (io.ReadCl
 	return b.fsys.Open(path.Join("logs", namespace, pod, name))
 }
 
-// sortObjects orders objects for a stable capture.
-func sortObjects(objs []*unstructured.Unstructured) {
-	slices.SortFunc(objs, func(a, b *unstructured.Unstructured) int {
-		return cmp.Or(strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
-	})
+// HasNamespace reports whether the capture reached into a namespace.
+func (b *Bundle) HasNamespace(name string) bool {
+	return len(b.Manifest.Namespaces) == 0 || slices.Contains(b.Manifest.Namespaces, name)
 }

@@ -5,18 +5,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
+	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -25,8 +25,12 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Redactor masks secrets in text before it is written.
-type Redactor interface{ String(string) string }
+// Redactor masks secrets before anything is written. JSON masks what lies
+// behind telling keys as well.
+type Redactor interface {
+	String(string) string
+	JSON(json.RawMessage) json.RawMessage
+}
 
 // Source records what is not of the Kubernetes API into its place of a bundle.
 type Source interface {
@@ -37,14 +41,18 @@ type Source interface {
 
 // CaptureOptions say what goes into a bundle.
 type CaptureOptions struct {
-	// Namespaces to capture; empty means all.
+	// Namespaces to capture; empty means all. Cluster-scoped objects are
+	// captured in any case, with their events.
 	Namespaces []string
 	Redactor   Redactor
 	// LogBytes is how much of the end of each log is kept; 0 means 256 KiB.
 	LogBytes int64
-	Now      func() time.Time
-	Cluster  string
-	Version  string
+	// LogTotalBytes is how much is kept of all logs together; 0 means 256 MiB.
+	// Logs of containers in trouble go first.
+	LogTotalBytes int64
+	Now           func() time.Time
+	Cluster       string
+	Version       string
 	// Logs gives logs from elsewhere, "namespace/pod/container[.previous]" to text.
 	Logs map[string]string
 	// Sources record what lies beside the Kubernetes API: metrics, flows.
@@ -53,79 +61,114 @@ type CaptureOptions struct {
 	Denied []Denied
 }
 
-// pageSize of the lists of a capture.
-const pageSize = 500
-
 // Capture writes what a cluster says now into a bundle at out, a directory or a
-// .tar.zst. Secret values are never asked for. A list that is forbidden is
-// recorded and the capture goes on. Nothing is left behind when it fails.
-func Capture(ctx context.Context, cfg *rest.Config, out string, o CaptureOptions) (*Summary, error) {
+// .tar.zst. Secret values are never asked for. A list that is forbidden or
+// fails is recorded and the capture goes on; it fails when the server stops
+// answering, accepts no identity, or gives not one list. Nothing is left behind
+// when it fails.
+func Capture(ctx context.Context, cfg *rest.Config, out string, o CaptureOptions) (s *Summary, err error) {
+	out = filepath.Clean(out)
 	if _, err := os.Lstat(out); err == nil {
 		return nil, fmt.Errorf("%s exists already; name a new directory or file", out)
 	}
-	if err := os.MkdirAll(filepath.Dir(filepath.Clean(out)), 0o755); err != nil {
-		return nil, fmt.Errorf("bundle %s: %w", out, err)
-	}
-	dir, err := os.MkdirTemp(filepath.Dir(filepath.Clean(out)), ".gumshoe-capture-")
+	parent := filepath.Dir(out)
+	made, err := makeParents(parent)
 	if err != nil {
 		return nil, fmt.Errorf("bundle %s: %w", out, err)
 	}
-	defer os.RemoveAll(dir)
-	c, err := newCapture(cfg, dir, o)
+	defer func() {
+		if err != nil {
+			for _, d := range made {
+				_ = os.Remove(d) // only when nothing else came to lie in it
+			}
+		}
+	}()
+	work, err := os.MkdirTemp(parent, ".gumshoe-capture-")
+	if err != nil {
+		return nil, fmt.Errorf("bundle %s: %w", out, err)
+	}
+	defer os.RemoveAll(work)
+	dir := filepath.Join(work, "bundle")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("bundle %s: %w", out, err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("bundle %s: %w", out, err)
+	}
+	defer root.Close()
+	c, err := newCapture(cfg, root, o)
 	if err != nil {
 		return nil, err
 	}
 	if err := c.run(ctx); err != nil {
 		return nil, fmt.Errorf("capture: %w", err)
 	}
-	if strings.HasSuffix(out, ".tar.zst") {
-		tmp := dir + ".tar.zst"
-		if err := errors.Join(pack(dir, tmp), os.Rename(tmp, out)); err != nil {
-			return nil, errors.Join(fmt.Errorf("bundle %s: %w", out, err), ignoreMissing(os.Remove(tmp)))
-		}
-	} else if err := os.Rename(dir, out); err != nil {
-		return nil, fmt.Errorf("bundle %s: %w", out, err)
-	} else if err := os.Chmod(out, 0o755); err != nil {
-		return nil, fmt.Errorf("bundle %s: %w", out, err)
-	}
-	b, closer, err := OpenPath(out, DefaultLimits())
+	// What cannot be opened again is no bundle.
+	b, err := Open(root.FS(), DefaultLimits())
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("capture: %w", err)
 	}
-	defer func() { _ = closer() }()
-	s := Inspect(b)
-	return &s, nil
+	sum := Inspect(b)
+	done := dir
+	if strings.HasSuffix(out, ".tar.zst") {
+		done = filepath.Join(work, "bundle.tar.zst")
+		if err := pack(dir, done); err != nil {
+			return nil, fmt.Errorf("bundle %s: %w", out, err)
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("capture: %w", err)
+	}
+	if err := os.Rename(done, out); err != nil {
+		return nil, fmt.Errorf("bundle %s: %w", out, err)
+	}
+	return &sum, nil
 }
 
-func ignoreMissing(err error) error {
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+// makeParents makes a directory with its parents and tells which are new, the
+// deepest first.
+func makeParents(dir string) (made []string, err error) {
+	for d := dir; ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		made = append(made, d)
 	}
-	return err
+	return made, os.MkdirAll(dir, 0o755)
 }
 
 type capture struct {
-	dir      string
+	root     *os.Root
 	o        CaptureOptions
-	disc     discovery.DiscoveryInterface
+	disc     discovery.DiscoveryInterfaceWithContext
 	dyn      dynamic.Interface
 	meta     metadata.Interface
 	kube     kubernetes.Interface
 	manifest Manifest
+	// lists that were answered, and the first that was not.
+	answered int
+	failed   error
+	// bytes of objects written so far.
+	bytes int64
 }
 
-func newCapture(cfg *rest.Config, dir string, o CaptureOptions) (*capture, error) {
-	if o.LogBytes == 0 {
+func newCapture(cfg *rest.Config, root *os.Root, o CaptureOptions) (*capture, error) {
+	if o.LogBytes <= 0 {
 		o.LogBytes = 256 << 10
+	}
+	if o.LogTotalBytes <= 0 {
+		o.LogTotalBytes = 256 << 20
 	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	c := &capture{dir: dir, o: o}
-	var err error
-	if c.disc, err = discovery.NewDiscoveryClientForConfig(cfg); err != nil {
+	c := &capture{root: root, o: o}
+	disc, err := discovery.NewDiscoveryClientForConfig(cfg)
+	if err != nil {
 		return nil, err
 	}
+	c.disc = disc
 	if c.dyn, err = dynamic.NewForConfig(cfg); err != nil {
 		return nil, err
 	}
@@ -137,19 +180,22 @@ func newCapture(cfg *rest.Config, dir string, o CaptureOptions) (*capture, error
 }
 
 func (c *capture) run(ctx context.Context) error {
-	v, err := c.disc.ServerVersion()
+	v, err := c.disc.ServerVersionWithContext(ctx)
 	if err != nil {
-		return fmt.Errorf("the API server does not answer: %w", err)
+		return errors.Join(ctx.Err(), fmt.Errorf("the API server does not answer: %w", err))
 	}
 	c.manifest = Manifest{FormatVersion: FormatVersion, Gumshoe: c.o.Version, Captured: c.o.Now().UTC().Truncate(time.Second), Cluster: c.o.Cluster,
-		ServerVersion: v.GitVersion, Namespaces: c.o.Namespaces, Denied: c.o.Denied}
-	if err := c.discover(); err != nil {
+		ServerVersion: v.GitVersion, Namespaces: c.o.Namespaces, LogTimestamps: len(c.o.Logs) == 0, Denied: slices.Clone(c.o.Denied)}
+	if err := c.discover(ctx); err != nil {
+		return err
+	}
+	if err := c.checkNamespaces(ctx); err != nil {
 		return err
 	}
 	var pods []*unstructured.Unstructured
 	for _, r := range c.manifest.Resources {
 		if why := skipped(r); why != "" {
-			c.manifest.LeftOut = append(c.manifest.LeftOut, LeftOut{What: r.Plural, Why: why})
+			c.manifest.LeftOut = append(c.manifest.LeftOut, LeftOut{What: r.Plural, Group: r.Group, Why: why})
 			continue
 		}
 		objs, err := c.objects(ctx, r)
@@ -163,11 +209,14 @@ func (c *capture) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if c.answered == 0 && c.failed != nil {
+		return fmt.Errorf("the API server answered not one list; if this identity is confined to namespaces, name them with -n: %w", c.failed)
+	}
 	if err := c.logs(ctx, pods); err != nil {
 		return err
 	}
 	for _, src := range c.o.Sources {
-		left, err := src.Record(ctx, func(name string, raw []byte) error { return c.file(filepath.FromSlash(name), raw) })
+		left, err := src.Record(ctx, func(name string, raw []byte) error { return c.file(name, raw) })
 		if err != nil {
 			return err
 		}
@@ -177,29 +226,24 @@ func (c *capture) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(c.dir, "bundle.yaml"), raw, 0o644)
+	return c.file("bundle.yaml", raw)
 }
 
-// discover lists what is served, one version a kind: the server's preferred.
-func (c *capture) discover() error {
-	lists, err := discovery.ServerPreferredResources(c.disc)
-	if err != nil && len(lists) == 0 {
-		return fmt.Errorf("discovery: %w", err)
-	}
-	if err != nil {
-		c.manifest.LeftOut = append(c.manifest.LeftOut, LeftOut{What: "some API groups", Why: err.Error()})
-	}
-	for _, l := range lists {
-		gv, err := schema.ParseGroupVersion(l.GroupVersion)
-		if err != nil {
-			return err
+// checkNamespaces refuses a namespace that is not there: its bundle would be
+// empty and look healthy.
+func (c *capture) checkNamespaces(ctx context.Context) error {
+	for _, ns := range c.o.Namespaces {
+		if !plainName(ns) || ns == "" {
+			return fmt.Errorf("%q is no name of a namespace", ns)
 		}
-		for _, r := range l.APIResources {
-			if strings.Contains(r.Name, "/") || !slices.Contains(r.Verbs, "list") || (gv.Group == "events.k8s.io") {
-				continue
-			}
-			c.manifest.Resources = append(c.manifest.Resources, Resource{Group: gv.Group, Version: gv.Version, Kind: r.Kind, Plural: r.Name, Singular: r.SingularName, Namespaced: r.Namespaced, ShortNames: r.ShortNames})
+		_, err := c.kube.CoreV1().Namespaces().Get(ctx, ns, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return fmt.Errorf("namespace %s does not exist: %w", ns, err)
 		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		// Whoever may not read the namespace may still read what is in it.
 	}
 	return nil
 }
@@ -207,10 +251,10 @@ func (c *capture) discover() error {
 // skipped says why a kind is not captured, empty if it is.
 func skipped(r Resource) string {
 	switch r.Group {
-	case "rbac.authorization.k8s.io":
-		return "roles and bindings are not needed to explain a workload"
 	case "flowcontrol.apiserver.k8s.io", "certificates.k8s.io", "internal.apiserver.k8s.io", "storagemigration.k8s.io":
 		return "not needed to explain a workload"
+	case "metrics.k8s.io":
+		return "metrics come from Prometheus"
 	}
 	if r.Group == "" && r.Plural == "componentstatuses" {
 		return "deprecated and misleading"
@@ -218,120 +262,106 @@ func skipped(r Resource) string {
 	if r.Group == "networking.k8s.io" && (r.Plural == "ipaddresses" || r.Plural == "servicecidrs") {
 		return "book-keeping of cluster IPs"
 	}
-	if r.Group == "metrics.k8s.io" {
-		return "metrics come from Prometheus"
-	}
 	return ""
 }
 
-// objects lists a kind in the wanted namespaces.
-func (c *capture) objects(ctx context.Context, r Resource) ([]*unstructured.Unstructured, error) {
-	namespaces := []string{""}
-	if r.Namespaced && len(c.o.Namespaces) > 0 {
-		namespaces = c.o.Namespaces
+// discover lists what is served, one version a kind: the server's preferred.
+func (c *capture) discover(ctx context.Context) error {
+	groups, lists, err := c.disc.ServerGroupsAndResourcesWithContext(ctx)
+	if err != nil && len(lists) == 0 {
+		return errors.Join(ctx.Err(), fmt.Errorf("discovery: %w", err))
 	}
-	var out []*unstructured.Unstructured
-	for _, ns := range namespaces {
-		objs, err := c.list(ctx, r, ns)
-		switch {
-		case apierrors.IsForbidden(err):
-			c.manifest.LeftOut = append(c.manifest.LeftOut, LeftOut{What: r.Plural, Why: err.Error()})
-			for _, verb := range []string{"get", "list", "watch"} {
-				c.manifest.Denied = append(c.manifest.Denied, Denied{Verb: verb, Group: r.Group, Resource: r.Plural, Namespace: ns})
-			}
-			continue
-		case apierrors.IsNotFound(err), apierrors.IsMethodNotSupported(err), apierrors.IsServiceUnavailable(err):
-			c.manifest.LeftOut = append(c.manifest.LeftOut, LeftOut{What: r.Plural, Why: err.Error()})
-			continue
-		case err != nil:
-			return nil, fmt.Errorf("list %s: %w", r.Plural, err)
+	if err != nil {
+		c.manifest.LeftOut = append(c.manifest.LeftOut, LeftOut{What: "some API groups", Why: err.Error()})
+	}
+	byVersion := map[string]*metav1.APIResourceList{}
+	for _, l := range lists {
+		byVersion[l.GroupVersion] = l
+	}
+	for _, g := range groups {
+		if g.Name == "events.k8s.io" {
+			continue // the same store as the core events
 		}
-		out = append(out, objs...)
-	}
-	sortObjects(out)
-	return out, nil
-}
-
-func (c *capture) list(ctx context.Context, r Resource, ns string) ([]*unstructured.Unstructured, error) {
-	gvr := schema.GroupVersionResource{Group: r.Group, Version: r.Version, Resource: r.Plural}
-	var out []*unstructured.Unstructured
-	opts := metav1.ListOptions{Limit: pageSize}
-	for {
-		var next string
-		if r.Group == "" && r.Plural == "secrets" {
-			// Values are never asked for.
-			l, err := c.meta.Resource(gvr).Namespace(ns).List(ctx, opts)
-			if err != nil {
-				return nil, err
-			}
-			for _, m := range l.Items {
-				out = append(out, &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Secret",
-					"metadata": map[string]any{"name": m.Name, "namespace": m.Namespace, "uid": string(m.UID), "creationTimestamp": m.CreationTimestamp.UTC().Format(time.RFC3339), "resourceVersion": m.ResourceVersion}}})
-			}
-			next = l.Continue
-		} else {
-			l, err := c.dyn.Resource(gvr).Namespace(ns).List(ctx, opts)
-			if err != nil {
-				return nil, err
-			}
-			for i := range l.Items {
-				out = append(out, c.clean(&l.Items[i]))
-			}
-			next = l.GetContinue()
-		}
-		if next == "" {
-			return out, nil
-		}
-		opts.Continue = next
-	}
-}
-
-// clean drops what makes a bundle large and masks what must not leave.
-func (c *capture) clean(u *unstructured.Unstructured) *unstructured.Unstructured {
-	fields := u.GetManagedFields()
-	for i := range fields {
-		fields[i].FieldsV1 = nil
-		fields[i].FieldsType = ""
-	}
-	u.SetManagedFields(fields)
-	if a := u.GetAnnotations(); a != nil {
-		delete(a, "kubectl.kubernetes.io/last-applied-configuration")
-		u.SetAnnotations(a)
-	}
-	if u.GetKind() == "ConfigMap" && u.GetName() == "kube-root-ca.crt" {
-		// Every namespace has the cluster's CA; that it is there is enough.
-		u.Object["data"] = map[string]any{"ca.crt": "(left out)"}
-	}
-	if u.GetKind() == "CustomResourceDefinition" {
-		versions, _, _ := unstructured.NestedSlice(u.Object, "spec", "versions")
+		seen := map[string]bool{}
+		versions := append([]metav1.GroupVersionForDiscovery{g.PreferredVersion}, g.Versions...)
 		for _, v := range versions {
-			if m, ok := v.(map[string]any); ok {
-				m["schema"] = map[string]any{"openAPIV3Schema": map[string]any{"type": "object", "x-kubernetes-preserve-unknown-fields": true}}
+			l := byVersion[v.GroupVersion]
+			if l == nil {
+				continue
+			}
+			for _, r := range served(g.Name, v.Version, l.APIResources) {
+				if !seen[r.Plural] {
+					seen[r.Plural] = true
+					c.manifest.Resources = append(c.manifest.Resources, r)
+				}
 			}
 		}
-		_ = unstructured.SetNestedSlice(u.Object, versions, "spec", "versions")
 	}
-	if c.o.Redactor != nil {
-		u.Object, _ = mask(u.Object, c.o.Redactor).(map[string]any)
+	if len(c.manifest.Resources) == 0 {
+		return errors.New("discovery: the server offers nothing that can be listed; is this a Kubernetes API server?")
 	}
-	return u
+	if err := c.manifest.validate(); err != nil {
+		return fmt.Errorf("discovery: the server's answer is no Kubernetes API: %w", err)
+	}
+	return nil
 }
 
-// mask redacts every string of a document; keys and structure stay.
-func mask(v any, r Redactor) any {
-	switch v := v.(type) {
-	case string:
-		return r.String(v)
-	case []any:
-		for i := range v {
-			v[i] = mask(v[i], r)
-		}
-	case map[string]any:
-		for k := range v {
-			v[k] = mask(v[k], r)
+// usualVerbs are what most kinds offer; only others are recorded.
+func usualVerbs() []string {
+	return []string{"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"}
+}
+
+// served turns the listable resources of a group version into ours, with their
+// subresources.
+func served(group, version string, list []metav1.APIResource) []Resource {
+	subs := map[string][]string{}
+	for _, r := range list {
+		if name, sub, ok := strings.Cut(r.Name, "/"); ok {
+			subs[name] = append(subs[name], sub)
 		}
 	}
-	return v
+	var out []Resource
+	for _, r := range list {
+		if strings.Contains(r.Name, "/") || !slices.Contains(r.Verbs, "list") {
+			continue
+		}
+		res := Resource{Group: group, Version: version, Kind: r.Kind, Plural: r.Name, Singular: r.SingularName, Namespaced: r.Namespaced,
+			ShortNames: r.ShortNames, Categories: r.Categories, Subresources: subs[r.Name]}
+		slices.Sort(res.Subresources)
+		if verbs := slices.Sorted(slices.Values(r.Verbs)); !slices.Equal(verbs, usualVerbs()) {
+			res.Verbs = verbs
+		}
+		out = append(out, res)
+	}
+	return out
+}
+
+// missed records a list that was not answered. It gives back what ends the
+// whole capture.
+func (c *capture) missed(ctx context.Context, r Resource, ns string, err error) error {
+	status, isStatus := errors.AsType[*apierrors.StatusError](err)
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case apierrors.IsUnauthorized(err):
+		return fmt.Errorf("the API server does not accept this identity: %w", err)
+	case !isStatus:
+		return fmt.Errorf("list %s: %w", r.Plural, err)
+	}
+	if c.failed == nil {
+		c.failed = err
+	}
+	code := int(status.ErrStatus.Code)
+	if code < 400 || code > 599 {
+		code = http.StatusInternalServerError
+	}
+	c.manifest.LeftOut = append(c.manifest.LeftOut, LeftOut{What: r.Plural, Group: r.Group, Namespace: ns, Code: code, Why: err.Error()})
+	if apierrors.IsForbidden(err) {
+		for _, verb := range []string{"get", "list", "watch"} {
+			c.manifest.Denied = append(c.manifest.Denied, Denied{Verb: verb, Group: r.Group, Resource: r.Plural, Namespace: ns})
+		}
+	}
+	return nil
 }
 
 // write puts the objects of a kind into one file per namespace.
@@ -346,11 +376,17 @@ func (c *capture) write(r Resource, objs []*unstructured.Unstructured) error {
 		if ns == "" {
 			ns = "_cluster"
 		}
+		if !plainName(ns) {
+			return fmt.Errorf("list %s: the server names a namespace %q", r.Plural, ns)
+		}
 		raw, err := yaml.Marshal(u.Object)
 		if err != nil {
 			return err
 		}
-		name := filepath.Join("objects", ns, r.Plural+"."+group+".yaml")
+		if c.bytes += int64(len(raw)); c.bytes > DefaultLimits().ObjectBytes {
+			return fmt.Errorf("list %s: the objects have more than %d bytes; name namespaces with -n", r.Plural, DefaultLimits().ObjectBytes)
+		}
+		name := path.Join("objects", ns, r.Plural+"."+group+".yaml")
 		if len(files[name]) > 0 {
 			files[name] = append(files[name], "---\n"...)
 		}
@@ -364,76 +400,13 @@ func (c *capture) write(r Resource, objs []*unstructured.Unstructured) error {
 	return nil
 }
 
+// file writes beneath the bundle; the root lets nothing out of it.
 func (c *capture) file(name string, raw []byte) error {
-	full := filepath.Join(c.dir, name)
-	if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
-		return err
+	if err := c.root.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return fmt.Errorf("write %s: %w", name, plain(err))
 	}
-	return os.WriteFile(full, raw, 0o644)
-}
-
-// logs keeps the end of every container's log, current and previous.
-func (c *capture) logs(ctx context.Context, pods []*unstructured.Unstructured) error {
-	for k, text := range c.o.Logs {
-		if err := c.file(filepath.Join("logs", filepath.FromSlash(k)+".log"), []byte(c.redact(text))); err != nil {
-			return err
-		}
-	}
-	refused := false
-	for _, u := range pods {
-		raw, err := json.Marshal(u.Object)
-		if err != nil {
-			return err
-		}
-		var pod corev1.Pod
-		if err := json.Unmarshal(raw, &pod); err != nil || pod.Spec.NodeName == "" {
-			continue
-		}
-		for _, st := range slices.Concat(pod.Status.InitContainerStatuses, pod.Status.ContainerStatuses) {
-			for _, previous := range []bool{false, true} {
-				if (previous && st.RestartCount == 0) || refused {
-					continue
-				}
-				text, err := c.log(ctx, &pod, st.Name, previous)
-				if apierrors.IsForbidden(err) {
-					refused = true
-					c.manifest.LeftOut = append(c.manifest.LeftOut, LeftOut{What: "logs", Why: err.Error()})
-					c.manifest.Denied = append(c.manifest.Denied, Denied{Verb: "get", Resource: "pods/log"})
-				}
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				if err != nil || text == "" {
-					continue
-				}
-				name := st.Name + ".log"
-				if previous {
-					name = st.Name + ".previous.log"
-				}
-				if err := c.file(filepath.Join("logs", pod.Namespace, pod.Name, name), []byte(c.redact(text))); err != nil {
-					return err
-				}
-			}
-		}
+	if err := c.root.WriteFile(name, raw, 0o644); err != nil {
+		return fmt.Errorf("write %s: %w", name, plain(err))
 	}
 	return nil
-}
-
-// log reads the end of one log: as many lines as fit into LogBytes.
-func (c *capture) log(ctx context.Context, pod *corev1.Pod, container string, previous bool) (string, error) {
-	lines := c.o.LogBytes / 80
-	rc, err := c.kube.CoreV1().Pods(pod.Namespace).GetLogs(pod.Name, &corev1.PodLogOptions{Container: container, Previous: previous, TailLines: &lines}).Stream(ctx)
-	if err != nil {
-		return "", err
-	}
-	defer rc.Close()
-	raw, err := io.ReadAll(io.LimitReader(rc, c.o.LogBytes))
-	return string(raw), err
-}
-
-func (c *capture) redact(s string) string {
-	if c.o.Redactor == nil {
-		return s
-	}
-	return c.o.Redactor.String(s)
 }

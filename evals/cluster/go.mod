@@ -5,9 +5,17 @@ go 1.26.8
 require (
 	k8s.io/apimachinery v0.37.2
 	k8s.io/client-go v0.37.2
+	pgregory.net/rapid v1.3.0
 )
 
-require github.com/klauspost/compress v1.20.3 // indirect
+require (
+	github.com/dlclark/regexp2 v1.10.0 // indirect
+	github.com/google/jsonschema-go v0.4.3 // indirect
+	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/pkoukk/tiktoken-go v0.1.6 // indirect
+	github.com/sashabaranov/go-openai v1.43.0 // indirect
+	github.com/tmc/langchaingo v0.1.14 // indirect
+)
 
 require (
 	cel.dev/expr v0.25.1 // indirect
@@ -127,7 +135,7 @@ require (
 	golang.org/x/exp v0.0.0-20260410095643-746e56fc9e2f // indirect
 	golang.org/x/net v0.57.0 // indirect
 	golang.org/x/oauth2 v0.36.0 // indirect
-	golang.org/x/sync v0.24.0 // indirect
+	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/term v0.47.0 // indirect
 	golang.org/x/text v0.40.0 // indirect

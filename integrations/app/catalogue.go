@@ -109,7 +109,7 @@ func LintRunbooks(cfg Config) ([]runbooks.Problem, int, error) {
 		c.Tools[t.Name] = runbooks.ToolSchema{Input: in, Output: out}
 	}
 	for _, k := range Codes() {
-		c.Codes[k.Code] = runbooks.CodeInfo{Params: k.Params, Role: string(k.Role)}
+		c.Codes[k.Code] = runbooks.CodeInfo{Params: k.Params, Optional: k.Optional, Role: string(k.Role)}
 	}
 	return runbooks.Lint(lib, c), len(lib.All()), nil
 }

@@ -39,17 +39,8 @@ func (n *analysis) subject(c *resourceapi.ResourceClaim) incident.Ref {
 	return n.t.claimRef(c.Namespace, c.Name)
 }
 
-// fault adds a finding with the catalogue's severity. A claim that was made from
-// a template is mended there, so the parameters name it.
+// fault adds a finding with the catalogue's severity.
 func (n *analysis) fault(code string, on incident.Ref, confidence float64, params map[string]string, format string, args ...any) {
-	if on.Kind == "ResourceClaim" {
-		for _, c := range n.out.Claims {
-			if c.Name == on.Name && c.Template != "" {
-				params = maps.Clone(params)
-				params["template"] = c.Template
-			}
-		}
-	}
 	n.findings = append(n.findings, finding(code, on, confidence, params, format, args...))
 }
 
@@ -296,8 +287,12 @@ func (n *analysis) namedDriver(x *want) string {
 	return ""
 }
 
-// wouldFit records a change that was tried and works.
+// wouldFit records a change that was tried and works. One that ends in an error
+// on another node does not: the scheduler would stop there.
 func (n *analysis) wouldFit(what string, f fitting, devices int) {
+	if !f.cures() {
+		return
+	}
 	n.out.WouldFit = append(n.out.WouldFit, WouldFit{Change: what, Devices: devices, Nodes: f.nodes, Node: f.example})
 }
 

@@ -545,9 +545,15 @@ type fitting struct {
 	example  string
 	groups   []*group
 	verdicts []allocator.Verdict
+	// aborts: on some node the pod may use, the changed claims end in an error, so
+	// that the scheduler gives up on the others too.
+	aborts bool
 }
 
 func (f fitting) ok() bool { return f.nodes > 0 }
+
+// cures says that with the changes made the scheduler would find a node.
+func (f fitting) cures() bool { return f.ok() && !f.aborts }
 
 // where runs the changed trial over the sorts of node.
 func (a *attempt) where(ctx context.Context, changes ...change) fitting {
@@ -561,6 +567,7 @@ func (a *attempt) where(ctx context.Context, changes ...change) fitting {
 			break
 		}
 		v, err := a.try(ctx, g, changes...)
+		f.aborts = f.aborts || err == nil && v.Abort != "" && g.eligible
 		if err != nil || !v.Fits {
 			continue
 		}

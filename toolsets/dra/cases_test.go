@@ -94,6 +94,11 @@ func (c caseDoc) expect(t *testing.T, w findingDoc, have []incident.Finding) {
 				t.Errorf("%s param %s is %q, want %q in it", f.Code, k, f.Params[k], v)
 			}
 		}
+		for _, k := range w.Lacks {
+			if v, ok := f.Params[k]; ok {
+				t.Errorf("%s has param %s (%q), which does not apply", f.Code, k, v)
+			}
+		}
 		return
 	}
 	t.Errorf("no finding %s on %s", w.Code, w.Subject)
@@ -120,6 +125,11 @@ func carried(t *testing.T, f incident.Finding, res tool.Result) {
 			for _, p := range code.Params {
 				if _, ok := f.Params[p]; !ok && f.Role == code.Role {
 					t.Errorf("%s lacks param %s", f.Code, p)
+				}
+			}
+			for _, p := range code.Optional {
+				if v, ok := f.Params[p]; ok && v == "" {
+					t.Errorf("%s has an empty param %s", f.Code, p)
 				}
 			}
 		}

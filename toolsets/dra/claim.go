@@ -109,6 +109,7 @@ func (t *Toolset) claimLife(ctx context.Context, in ClaimIn) (tool.Output[ClaimL
 	if len(fs) == 0 && c.Status.Allocation != nil {
 		fs = append(fs, finding("dra.claim_allocated", ref, 0, map[string]string{"devices": itoa(len(out.Devices)), "node": out.Usable}, "claim %s holds %s", c.Name, plural(len(out.Devices), "device")))
 	}
+	fs = withOrigin(fs, ref, out.Template, standalone(c))
 	return tool.Output[ClaimLife]{Data: out, Text: claimLifeText(&out, fs), Findings: fs, Edges: es}, nil
 }
 
@@ -213,9 +214,19 @@ func (t *Toolset) deviceUse(w *world, c *resourceapi.ResourceClaim, r *resourcea
 	}
 	if len(u.AlsoHeldBy) > 0 && (d == nil || !d.multi()) {
 		dev := incident.DeviceRef(t.cluster, id.driver, id.pool, id.device)
-		*fs = append(*fs, finding("dra.device_double_allocated", dev, 0.93, map[string]string{"claims": c.Namespace + "/" + c.Name + ", " + strings.Join(u.AlsoHeldBy, ", ")},
+		*fs = append(*fs, finding("dra.device_double_allocated", dev, 0.93, onNode(w, id, map[string]string{"claims": c.Namespace + "/" + c.Name + ", " + strings.Join(u.AlsoHeldBy, ", ")}),
 			"device %s is allocated to claim %s/%s and to %s at once", id, c.Namespace, c.Name, strings.Join(u.AlsoHeldBy, ", ")))
 	}
+}
+
+// onNode adds the node of a device, where a slice says which.
+func onNode(w *world, id devID, params map[string]string) map[string]string {
+	if s, d := w.fleet.lookup(id.driver, id.pool, id.device); d != nil {
+		if node := at(s, d); node != "" {
+			params["node"] = node
+		}
+	}
+	return params
 }
 
 // evictionFault judges an allocated device with a NoExecute taint that the

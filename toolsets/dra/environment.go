@@ -38,7 +38,7 @@ func (n *analysis) environment(ctx context.Context) {
 	}
 	switch {
 	case use.ok() && !found:
-		n.useFaults(ctx, use, 0.93)
+		n.useFaults(ctx, 0.93)
 	case use.ok():
 		n.context("dra.devices_in_use", use)
 	}
@@ -66,7 +66,7 @@ func (n *analysis) envPairs(ctx context.Context) {
 	fs := []factor{
 		{"complete pools", completePools(), func(f fitting) { n.poolFaults(f) }},
 		{"ignore taints", ignoreTaints(), func(f fitting) { n.taintFaults(ctx, f) }},
-		{"ignore devices in use", ignoreUse(), func(f fitting) { n.useFaults(ctx, f, 0.75) }},
+		{"ignore devices in use", ignoreUse(), func(fitting) { n.useFaults(ctx, 0.75) }},
 	}
 	for i := range fs {
 		for j := i + 1; j < len(fs); j++ {

@@ -401,7 +401,7 @@ func (n *analysis) otherValues(ctx context.Context, x *want, why exclusionReason
 		}
 		expr := e.With(why.part, cond)
 		f := n.a.where(ctx, setSelector(x, why.index, expr))
-		if !f.ok() {
+		if !f.cures() {
 			continue
 		}
 		y := *x

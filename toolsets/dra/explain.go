@@ -117,6 +117,9 @@ func (t *Toolset) explainSubject(ctx context.Context, in ExplainIn, s *subject) 
 		findings = demote(findings)
 	}
 	stamp(findings, s)
+	for _, c := range s.claims {
+		findings = withOrigin(findings, t.claimRef(c.Namespace, c.Name), templateOf(s.pod, c), standalone(c))
+	}
 	return tool.Output[Explanation]{Data: out, Text: explainText(&out, findings), Findings: findings, Edges: edges}, nil
 }
 

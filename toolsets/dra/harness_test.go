@@ -82,6 +82,8 @@ type findingDoc struct {
 	Subject string            `json:"subject"`
 	Params  map[string]string `json:"params"`
 	Role    string            `json:"role"`
+	// Lacks are params that must not be there.
+	Lacks []string `json:"lacks"`
 }
 
 // instant is the clock of the tests: the hour every fixture lives in.

@@ -294,7 +294,7 @@ func (n *analysis) alternatives(ctx context.Context, c *resourceapi.ResourceClai
 	k := c.Spec.Devices.Constraints[i]
 	if k.MatchAttribute != nil {
 		for _, other := range n.commonAttributes(c, k) {
-			if f := n.a.where(ctx, matchOther(c.Name, i, other)); f.ok() {
+			if f := n.a.where(ctx, matchOther(c.Name, i, other)); f.cures() {
 				n.wouldFit(fmt.Sprintf("constraint %d of claim %s with matchAttribute %s", i, c.Name, other), f, 0)
 				break
 			}

@@ -13,7 +13,8 @@ import (
 
 // useFaults reports that what matches is in use, in the shape that decides:
 // counters, capacity, a busy device in All mode, or plainly no free device.
-func (n *analysis) useFaults(ctx context.Context, f fitting, confidence float64) {
+func (n *analysis) useFaults(ctx context.Context, confidence float64) {
+	defer n.freeable(ctx)
 	if g := n.a.where(ctx, ignoreCounters()); g.ok() {
 		n.counterfactual("ignore shared counters", g)
 		n.countersFault(confidence)
@@ -47,7 +48,6 @@ func (n *analysis) useFaults(ctx context.Context, f fitting, confidence float64)
 			break
 		}
 	}
-	n.freeable(ctx, f)
 }
 
 // otherShort says whether some other request is the scarcer one.
@@ -89,18 +89,47 @@ func consumers(c *resourceapi.ResourceClaim) string {
 	return text
 }
 
-// freeable finds one holder whose end would make room. The scheduler never
-// preempts for devices, so this is advice.
-func (n *analysis) freeable(ctx context.Context, f fitting) {
-	for i, h := range n.holders() {
-		if i >= 12 {
+// maxFreeable bounds how many holders are tried one by one.
+const maxFreeable = 12
+
+// freeable finds one holder whose end would make room: one that has a device
+// that is wanted, or one that uses up what the devices of a pool share. The
+// scheduler never preempts for devices, so this is advice.
+func (n *analysis) freeable(ctx context.Context) {
+	holders := n.holders()
+	wanted := map[*pool]bool{}
+	for _, c := range n.a.w.claims {
+		if len(holders) >= maxFreeable {
+			break
+		}
+		if n.a.without[c.UID] || slices.Contains(holders, c) {
+			continue
+		}
+		for _, d := range devicesOf(c) {
+			p := n.a.w.fleet.poolOf[poolID{d.driver, d.pool}]
+			if p == nil {
+				continue
+			}
+			yes, known := wanted[p]
+			if !known {
+				yes = n.wanted(p)
+				wanted[p] = yes
+			}
+			if yes {
+				holders = append(holders, c)
+				break
+			}
+		}
+	}
+	for i, h := range holders {
+		if i >= maxFreeable {
 			return
 		}
 		name := h.Namespace + "/" + h.Name
 		got := n.a.freed(func(c *resourceapi.ResourceClaim) bool {
 			return c.UID == h.UID && c.Name == h.Name && c.Namespace == h.Namespace
 		}).where(ctx)
-		if got.ok() {
+		if got.cures() {
 			n.out.WouldFit = append(n.out.WouldFit, WouldFit{Change: "claim " + name + " released" + strings.Replace(consumers(h), ", ", " by ", 1), Nodes: got.nodes, Node: got.example, Advice: true})
 			return
 		}

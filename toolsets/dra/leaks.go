@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -101,7 +102,13 @@ func (n *analysis) leaks(ctx context.Context) bool {
 				n.fault(code, ref, 0.85, params, "claim %s holds %s for %s, which is not a pod and is never cleaned up by the controller", name, plural(len(held), "device"), set[name])
 			}
 		}
-		n.out.WouldFit = append(n.out.WouldFit, WouldFit{Change: "claim " + slices.Sorted(maps.Keys(set))[0] + " deleted", Nodes: f.nodes, Node: f.example, Advice: true})
+		if names := slices.Sorted(maps.Keys(set)); f.cures() {
+			what := "claim "
+			if len(names) > 1 {
+				what = "claims "
+			}
+			n.out.WouldFit = append(n.out.WouldFit, WouldFit{Change: what + strings.Join(names, ", ") + " deleted", Nodes: f.nodes, Node: f.example, Advice: true})
+		}
 		return true
 	}
 	return blame(gone, "dra.claim_leaked") || blame(foreign, "dra.reserved_for_foreign")

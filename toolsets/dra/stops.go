@@ -411,11 +411,16 @@ func (n *analysis) onlyRefused(ctx context.Context, nodes int) {
 	n.out.WouldFit = append(n.out.WouldFit, WouldFit{Change: "the pod allowed on these nodes (" + text + ")", Nodes: nodes})
 }
 
-// addRefused notes that, beside the cause found, no node takes the pod anyway.
+// addRefused notes that, beside the cause found, no node takes the pod anyway,
+// so that no change of the claims suffices alone.
 func (n *analysis) addRefused() {
 	reasons := map[string]int{}
 	for _, why := range n.a.refused {
 		reasons[why]++
 	}
-	n.out.Notes = append(n.out.Notes, "every node also refuses the pod for other reasons: "+joinCounts(reasons))
+	text := joinCounts(reasons)
+	n.out.Notes = append(n.out.Notes, "every node also refuses the pod for other reasons: "+text)
+	for i := range n.out.WouldFit {
+		n.out.WouldFit[i].Change += "; and the pod allowed on these nodes (" + text + ")"
+	}
 }

@@ -101,7 +101,7 @@ func (t *Toolset) surveyHeld(ctx context.Context, w *world, c *resourceapi.Resou
 			for _, h := range hs {
 				names = append(names, h.claim.Namespace+"/"+h.claim.Name)
 			}
-			return finding("dra.device_double_allocated", incident.DeviceRef(t.cluster, id.driver, id.pool, id.device), 0.93, map[string]string{"claims": strings.Join(names, ", ")},
+			return finding("dra.device_double_allocated", incident.DeviceRef(t.cluster, id.driver, id.pool, id.device), 0.93, onNode(w, id, map[string]string{"claims": strings.Join(names, ", ")}),
 				"device %s is allocated to %s at once", id, strings.Join(names, " and ")), true
 		}
 	}

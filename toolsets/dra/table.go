@@ -82,8 +82,8 @@ func (a *attempt) tabulate(ctx context.Context, x *want) *table {
 				} else {
 					ex = selectorExclusions(x, j)
 				}
-				if x.class != nil && !j.ofClass && x.class.Spec.Selectors != nil && !relevant(x, s) {
-					continue // another driver's devices are not worth a row
+				if x.class == nil || !j.ofClass && x.class.Spec.Selectors != nil && !relevant(x, s) {
+					continue // no class means no device; another driver's devices are not worth a row
 				}
 				count(rows, f, x, s, d, ex)
 			}

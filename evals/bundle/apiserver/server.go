@@ -1,152 +1,143 @@
 // Package apiserver puts a bundle behind the Kubernetes API: discovery, get,
 // list, watch, logs, access reviews, and writes that stay in memory. Clients
-// cannot tell it from a cluster that nobody else changes.
+// cannot tell it from a cluster that nobody else changes: no controller,
+// scheduler or kubelet acts on what is written.
 package apiserver
 
 import (
-	"cmp"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/api/meta"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 )
 
+const (
+	// keepChanges is how many changes a watch or a paged list can go back.
+	keepChanges = 10_000
+	// bookmarkEvery is how often a watch that allows it is told where it stands.
+	bookmarkEvery = 30 * time.Second
+)
+
 // Server serves one bundle. It is safe for concurrent use.
 type Server struct {
 	bundle    *bundle.Bundle
-	resources []bundle.Resource
-	byPath    map[schema.GroupVersionResource]bundle.Resource
+	resources []*resource
+	byPath    map[schema.GroupVersionResource]*resource
+	byKind    map[schema.GroupVersionKind]*resource
 	now       func() time.Time
+	fields    *fieldManagers
+	// keep and bookmarks are keepChanges and bookmarkEvery.
+	keep      int
+	bookmarks time.Duration
 
-	mu      sync.RWMutex
+	mu sync.RWMutex
+	// version is the resourceVersion of the newest change.
 	version uint64
-	first   uint64
-	objects map[schema.GroupVersionResource]map[string]*unstructured.Unstructured
-	log     []change
+	// oldest is the resourceVersion a watch can go back to.
+	oldest uint64
+	tables map[schema.GroupVersionResource]*table
+	log    []change
 	// changed is closed and replaced at every change.
 	changed chan struct{}
 	uids    uint64
 }
 
-// change is one entry of the watch history.
-type change struct {
-	version  uint64
-	resource schema.GroupVersionResource
-	// before is set for modifications and deletions: a watch with a selector
-	// sees an object leave.
-	before, after *unstructured.Unstructured
-}
-
 var _ http.Handler = (*Server)(nil)
 
-// New makes a server. The bundle's objects are copied on write, never changed.
+// New makes a server. The bundle's objects are never changed, and must not be
+// changed by others while the server lives. It fails when an object is in a
+// namespace though its kind has none, or the other way round.
 func New(b *bundle.Bundle) (*Server, error) {
-	s := &Server{bundle: b, byPath: map[schema.GroupVersionResource]bundle.Resource{}, now: b.Clock,
-		objects: map[schema.GroupVersionResource]map[string]*unstructured.Unstructured{}, changed: make(chan struct{})}
-	s.resources = slices.Clone(b.Manifest.Resources)
-	if len(s.resources) == 0 {
-		s.resources = builtin()
-	}
-	byKind := map[schema.GroupVersionKind]bundle.Resource{}
-	for _, r := range s.resources {
-		s.byPath[gvr(r)] = r
-		byKind[schema.GroupVersionKind{Group: r.Group, Version: r.Version, Kind: r.Kind}] = r
+	s := &Server{bundle: b, byPath: map[schema.GroupVersionResource]*resource{}, byKind: map[schema.GroupVersionKind]*resource{}, now: b.Clock, fields: newFieldManagers(),
+		keep: keepChanges, bookmarks: bookmarkEvery, tables: map[schema.GroupVersionResource]*table{}, changed: make(chan struct{})}
+	if err := s.register(); err != nil {
+		return nil, err
 	}
 	for _, u := range b.Objects {
-		gvk := u.GroupVersionKind()
-		r, ok := byKind[gvk]
-		if !ok {
-			// A kind that was written by hand without its definition.
-			plural, singular := meta.UnsafeGuessKindToResource(gvk)
-			r = bundle.Resource{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Plural: plural.Resource, Singular: singular.Resource, Namespaced: u.GetNamespace() != ""}
-			byKind[gvk] = r
-			s.resources = append(s.resources, r)
-			s.byPath[gvr(r)] = r
+		// A version that this far from the end cannot run over.
+		if v, ok := versionOf(u); ok {
+			s.version = max(s.version, v)
 		}
-		if r.Namespaced != (u.GetNamespace() != "") {
-			return nil, fmt.Errorf("%s %s: namespace %q, but the kind is namespaced=%v", u.GetKind(), u.GetName(), u.GetNamespace(), r.Namespaced)
-		}
-		s.version = max(s.version, number(u.GetResourceVersion()))
 	}
 	s.version++
 	for _, u := range b.Objects {
-		r := byKind[u.GroupVersionKind()]
-		u = s.complete(u)
-		m := s.objects[gvr(r)]
-		if m == nil {
-			m = map[string]*unstructured.Unstructured{}
-			s.objects[gvr(r)] = m
+		r := s.byKind[u.GroupVersionKind()]
+		if r.Namespaced != (u.GetNamespace() != "") {
+			return nil, fmt.Errorf("%s %s: namespace %q, but the kind is namespaced=%v", u.GetKind(), u.GetName(), u.GetNamespace(), r.Namespaced)
 		}
-		m[key(u.GetNamespace(), u.GetName())] = u
+		s.table(r.gvr).add(s.complete(u))
+	}
+	for _, t := range s.tables {
+		t.sort()
 	}
 	s.addNamespaces()
-	s.first = s.version
+	s.oldest = s.version
 	return s, nil
 }
 
-// complete fills in what every object of a real server has.
-func (s *Server) complete(u *unstructured.Unstructured) *unstructured.Unstructured {
-	u = u.DeepCopy()
-	if u.GetUID() == "" {
-		u.SetUID(s.uid())
-	}
-	if u.GetResourceVersion() == "" {
-		u.SetResourceVersion(strconv.FormatUint(s.version, 10))
-	}
-	if ts := u.GetCreationTimestamp(); ts.IsZero() {
-		u.SetCreationTimestamp(metaTime(s.now().Add(-time.Hour)))
-	}
-	return u
-}
-
-// addNamespaces makes the namespaces of a hand-written bundle exist.
-func (s *Server) addNamespaces() {
-	nsr := schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}
-	if s.objects[nsr] == nil {
-		s.objects[nsr] = map[string]*unstructured.Unstructured{}
-	}
-	for _, m := range s.objects {
-		for _, u := range m {
-			ns := u.GetNamespace()
-			if ns == "" || s.objects[nsr][key("", ns)] != nil {
-				continue
-			}
-			n := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace",
-				"metadata": map[string]any{"name": ns, "labels": map[string]any{"kubernetes.io/metadata.name": ns}}, "status": map[string]any{"phase": "Active"}}}
-			s.objects[nsr][key("", ns)] = s.complete(n)
-		}
-	}
-}
-
-// ServeHTTP implements http.Handler.
+// ServeHTTP implements http.Handler. Whatever a request or a bundle makes go
+// wrong ends as a Status.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer func() {
+		if p := recover(); p != nil {
+			if p == http.ErrAbortHandler { //nolint:errorlint // the server compares it like this
+				panic(p) //nolint:forbidigo // net/http's way to cut a connection
+			}
+			fail(w, apierrors.NewInternalError(fmt.Errorf("%v at %s", p, origin(debug.Stack()))))
+		}
+	}()
+	if err := impersonated(r); err != nil {
+		fail(w, err)
+		return
+	}
 	switch p := strings.TrimSuffix(r.URL.Path, "/"); {
 	case p == "/version":
 		s.serveVersion(w)
 	case p == "/healthz", p == "/readyz", p == "/livez":
-		w.Header().Set("Content-Type", "text/plain")
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = w.Write([]byte("ok"))
-	case p == "/openapi/v2", strings.HasPrefix(p, "/openapi/v3"):
-		s.serveOpenAPI(w, r, p)
+	case p == "/openapi/v3" || strings.HasPrefix(p, "/openapi/v3/"):
+		s.serveOpenAPI(w, p)
 	case p == "/api", p == "/apis":
-		s.serveRoots(w, p)
+		s.serveRoots(w, r, p)
 	default:
 		s.serveAPI(w, r, p)
 	}
 }
 
+// origin finds the line of a panic in a stack: the first of ours after it.
+func origin(stack []byte) string {
+	_, after, _ := strings.Cut(string(stack), "panic(")
+	for line := range strings.Lines(after) {
+		if at := strings.Index(line, "/evals/bundle/"); at >= 0 {
+			at, _, _ := strings.Cut(strings.TrimSpace(line[at+1:]), " ")
+			return at
+		}
+	}
+	return "an unknown place"
+}
+
+// impersonated refuses to act as somebody else: the bundle's reader may not.
+func impersonated(r *http.Request) error {
+	user := r.Header.Get("Impersonate-User")
+	if user == "" {
+		return nil
+	}
+	return forbid(attributes{verb: "impersonate", resource: "users", name: user}, "")
+}
+
 // request is a parsed API path.
 type request struct {
-	resource    bundle.Resource
+	resource    *resource
 	gvr         schema.GroupVersionResource
 	namespace   string
 	name        string
@@ -168,11 +159,15 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, p string) {
 		q.gvr.Group, q.gvr.Version = parts[1], parts[2]
 		parts = parts[3:]
 	default:
-		fail(w, notFoundPath())
+		noPage(w)
 		return
 	}
 	if len(parts) == 0 {
-		s.serveGroupVersion(w, q.gvr.Group, q.gvr.Version)
+		s.serveGroupVersion(w, q.gvr.GroupVersion())
+		return
+	}
+	if slices.Contains(parts, "") {
+		noPage(w)
 		return
 	}
 	if parts[0] == "namespaces" && len(parts) >= 3 && (len(parts) > 3 || parts[2] != "status" && parts[2] != "finalize") {
@@ -186,13 +181,13 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, p string) {
 	if len(parts) > 2 {
 		q.subresource = strings.Join(parts[2:], "/")
 	}
-	if q.gvr.Group == "authorization.k8s.io" && r.Method == http.MethodPost {
+	if isReview(q) {
 		s.serveReview(w, r, q)
 		return
 	}
 	res, ok := s.byPath[q.gvr]
 	if !ok {
-		fail(w, notFoundPath())
+		noPage(w)
 		return
 	}
 	q.resource = res
@@ -200,24 +195,56 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request, p string) {
 }
 
 func (s *Server) dispatch(w http.ResponseWriter, r *http.Request, q request) {
+	if !q.resource.Namespaced && q.namespace != "" || q.resource.Namespaced && q.namespace == "" && q.name != "" {
+		noPage(w)
+		return
+	}
 	verb := verbOf(r, q)
-	if err := s.denied(verb, q); err != nil {
+	if err := s.denied(attributesOf(verb, q)); err != nil {
 		fail(w, err)
 		return
 	}
-	switch {
-	case q.subresource == "log" && q.gvr.Resource == "pods":
-		s.serveLog(w, r, q)
-	case q.subresource != "" && q.subresource != "status" && q.subresource != "scale":
-		fail(w, notFoundPath())
-	case verb == "watch":
+	if q.subresource != "" {
+		s.serveSubresource(w, r, q, verb)
+		return
+	}
+	if !q.resource.offers(verb) || verb == "create" && q.resource.Namespaced && q.namespace == "" {
+		fail(w, apierrors.NewMethodNotSupported(q.gvr.GroupResource(), verb))
+		return
+	}
+	switch verb {
+	case "watch":
 		s.serveWatch(w, r, q)
-	case verb == "list":
+	case "list":
 		s.serveList(w, r, q)
-	case verb == "get":
+	case "get":
 		s.serveGet(w, r, q)
 	default:
 		s.serveWrite(w, r, q, verb)
+	}
+}
+
+// serveSubresource answers what lies beneath an object.
+func (s *Server) serveSubresource(w http.ResponseWriter, r *http.Request, q request, verb string) {
+	switch sub := q.subresource; {
+	case sub == "exec", sub == "attach", sub == "portforward", sub == "proxy", strings.HasPrefix(sub, "proxy/"):
+		fail(w, apierrors.NewBadRequest(fmt.Sprintf("a bundle runs no containers: there is nothing to %s", strings.SplitN(sub, "/", 2)[0])))
+	case !slices.Contains(q.resource.Subresources, sub):
+		noPage(w)
+	case sub == "log" && verb == "get":
+		s.serveLog(w, r, q)
+	case sub == "scale" && (verb == "get" || verb == "update" || verb == "patch"):
+		s.serveScale(w, r, q, verb)
+	case sub == "eviction" && verb == "create":
+		s.serveEviction(w, r, q)
+	case sub == "binding" && verb == "create":
+		s.serveBinding(w, r, q)
+	case sub == "status" && verb == "get":
+		s.serveGet(w, r, q)
+	case sub == "status" && (verb == "update" || verb == "patch"):
+		s.serveWrite(w, r, q, verb)
+	default:
+		fail(w, apierrors.NewMethodNotSupported(q.gvr.GroupResource(), verb))
 	}
 }
 
@@ -246,30 +273,9 @@ func verbOf(r *http.Request, q request) string {
 	return strings.ToLower(r.Method)
 }
 
-func gvr(r bundle.Resource) schema.GroupVersionResource {
-	return schema.GroupVersionResource{Group: r.Group, Version: r.Version, Resource: r.Plural}
-}
-
-func key(namespace, name string) string { return namespace + "/" + name }
-
-func number(s string) uint64 {
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil {
-		return 0
-	}
-	return n
-}
-
-// sorted gives the objects of a resource by namespace and name. The caller
-// holds the lock.
-func (s *Server) sorted(r schema.GroupVersionResource) []*unstructured.Unstructured {
-	m := s.objects[r]
-	out := make([]*unstructured.Unstructured, 0, len(m))
-	for _, u := range m {
-		out = append(out, u)
-	}
-	slices.SortFunc(out, func(a, b *unstructured.Unstructured) int {
-		return cmp.Or(strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
-	})
-	return out
+// find gives an object as it is now, nil when there is none.
+func (s *Server) find(q request) *unstructured.Unstructured {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.table(q.gvr).get(q.namespace, q.name)
 }

@@ -2,6 +2,8 @@ package apiserver
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,171 +14,218 @@ import (
 	"k8s.io/client-go/util/jsonpath"
 )
 
-// column is one printed column: a JSONPath, or a function where a path will not do.
+// cells reads the fields of one object for printing. Whatever is not there or
+// has another type than it should is printed as empty.
+type cells struct {
+	m   map[string]any
+	now time.Time
+}
+
+// column is one printed column.
 type column struct {
-	name, path string
-	value      func(map[string]any) string
+	name, kind, format string
+	// wide columns are shown by `kubectl get -o wide` only.
+	wide  bool
+	value func(cells) any
 }
 
-// columns are what people know from kubectl get, for the kinds met most.
-func columns(plural string) []column {
-	path := func(name, p string) column { return column{name: name, path: p} }
-	switch plural {
-	case "pods":
-		return []column{{name: "Ready", value: readyContainers}, {name: "Status", value: podStatus}, {name: "Restarts", value: restarts}, path("Node", ".spec.nodeName")}
-	case "nodes":
-		return []column{{name: "Status", value: nodeStatus}, path("Version", ".status.nodeInfo.kubeletVersion")}
-	case "deployments", "statefulsets":
-		return []column{{name: "Ready", value: replicas}, path("Up-to-date", ".status.updatedReplicas"), path("Available", ".status.availableReplicas")}
-	case "replicasets":
-		return []column{path("Desired", ".spec.replicas"), path("Current", ".status.replicas"), path("Ready", ".status.readyReplicas")}
-	case "daemonsets":
-		return []column{path("Desired", ".status.desiredNumberScheduled"), path("Ready", ".status.numberReady"), path("Available", ".status.numberAvailable")}
-	case "jobs":
-		return []column{path("Completions", ".spec.completions"), path("Succeeded", ".status.succeeded"), path("Failed", ".status.failed")}
-	case "services":
-		return []column{path("Type", ".spec.type"), path("Cluster-IP", ".spec.clusterIP"), path("Port(s)", ".spec.ports[*].port")}
-	case "persistentvolumeclaims":
-		return []column{path("Status", ".status.phase"), path("Volume", ".spec.volumeName"), path("StorageClass", ".spec.storageClassName")}
-	case "namespaces":
-		return []column{path("Status", ".status.phase")}
-	case "resourceclaims":
-		return []column{{name: "State", value: claimState}}
-	case "resourceslices":
-		return []column{path("Node", ".spec.nodeName"), path("Driver", ".spec.driver"), path("Pool", ".spec.pool.name")}
-	case "events":
-		return []column{path("Last Seen", ".lastTimestamp"), path("Type", ".type"), path("Reason", ".reason"), path("Object", ".involvedObject.name"), path("Message", ".message")}
-	}
-	return nil
+func (o cells) at(path string) any {
+	v, _, _ := unstructured.NestedFieldNoCopy(o.m, strings.Split(path, ".")...)
+	return v
 }
 
-// table is the server-side printing of kubectl get.
-func (s *Server) table(q request, items []*unstructured.Unstructured, version, next string) metav1.Table {
-	cols := columns(q.gvr.Resource)
-	t := metav1.Table{TypeMeta: metav1.TypeMeta{Kind: "Table", APIVersion: "meta.k8s.io/v1"}, ListMeta: metav1.ListMeta{ResourceVersion: version, Continue: next}, Rows: []metav1.TableRow{}}
-	t.ColumnDefinitions = append(t.ColumnDefinitions, metav1.TableColumnDefinition{Name: "Name", Type: "string", Format: "name"})
-	for _, c := range cols {
-		t.ColumnDefinitions = append(t.ColumnDefinitions, metav1.TableColumnDefinition{Name: c.name, Type: "string"})
+// text gives a field as text, empty when it is not there.
+func (o cells) text(path string) string {
+	v := o.at(path)
+	if v == nil {
+		return ""
 	}
-	t.ColumnDefinitions = append(t.ColumnDefinitions, metav1.TableColumnDefinition{Name: "Age", Type: "string"})
-	for _, u := range items {
-		cells := []any{u.GetName()}
-		for _, c := range cols {
-			cells = append(cells, c.cell(u.Object))
+	return fmt.Sprint(v)
+}
+
+func (o cells) number(path string) int64 {
+	switch v := o.at(path).(type) {
+	case int64:
+		return v
+	case float64:
+		return int64(v)
+	}
+	return 0
+}
+
+func (o cells) list(path string) []cells {
+	items, _ := o.at(path).([]any)
+	var out []cells
+	for _, item := range items {
+		if m, ok := item.(map[string]any); ok {
+			out = append(out, cells{m, o.now})
 		}
-		cells = append(cells, duration.HumanDuration(max(s.now().Sub(u.GetCreationTimestamp().Time), time.Second)))
-		t.Rows = append(t.Rows, metav1.TableRow{Cells: cells, Object: runtime.RawExtension{Object: &unstructured.Unstructured{Object: partial(u)}}})
+	}
+	return out
+}
+
+func (o cells) object(path string) map[string]any {
+	m, _ := o.at(path).(map[string]any)
+	return m
+}
+
+// ago gives the time since a field in kubectl's short form.
+func (o cells) ago(path string) string {
+	t, err := time.Parse(time.RFC3339, o.text(path))
+	if err != nil {
+		return "<unknown>"
+	}
+	return duration.HumanDuration(max(o.now.Sub(t), 0))
+}
+
+// or gives text that stands for an empty one.
+func or(text, empty string) string {
+	if text == "" {
+		return empty
+	}
+	return text
+}
+
+func orNone(name, path string) column {
+	return column{name: name, kind: "string", value: func(o cells) any { return or(o.text(path), "<none>") }}
+}
+
+func unsetField(name, path string) column {
+	return column{name: name, kind: "string", value: func(o cells) any { return or(o.text(path), "<unset>") }}
+}
+
+func plainField(name, path string) column {
+	return column{name: name, kind: "string", value: func(o cells) any { return o.text(path) }}
+}
+
+func count(name, path string) column {
+	return column{name: name, kind: "integer", value: func(o cells) any { return o.number(path) }}
+}
+
+func computed(name string, fn func(cells) string) column {
+	return column{name: name, kind: "string", value: func(o cells) any { return fn(o) }}
+}
+
+func wide(c column) column {
+	c.wide = true
+	return c
+}
+
+func nameColumn() column {
+	return column{name: "Name", kind: "string", format: "name", value: func(o cells) any { return o.text("metadata.name") }}
+}
+
+func age() column {
+	return computed("Age", func(o cells) string { return o.ago("metadata.creationTimestamp") })
+}
+
+func createdAt() column {
+	return column{name: "Created At", kind: "date", value: func(o cells) any { return o.text("metadata.creationTimestamp") }}
+}
+
+// columnsOf gives the columns of a kind: those people know from kubectl for the
+// built-in ones, those of its definition for a custom one.
+func columnsOf(r *resource) []column {
+	if r.custom != nil && len(r.custom.columns) > 0 {
+		return append([]column{nameColumn()}, customColumns(r.custom.columns)...)
+	}
+	if cols := builtinColumns(r.gvr.GroupResource().String()); cols != nil {
+		return cols
+	}
+	return []column{nameColumn(), age()}
+}
+
+func customColumns(list []any) []column {
+	var out []column
+	for _, item := range list {
+		m, _ := item.(map[string]any)
+		name, _ := m["name"].(string)
+		path, _ := m["jsonPath"].(string)
+		kind, _ := m["type"].(string)
+		priority, _ := m["priority"].(int64)
+		j := jsonpath.New(name).AllowMissingKeys(true)
+		if name == "" || j.Parse("{"+path+"}") != nil {
+			continue
+		}
+		out = append(out, column{name: name, kind: kind, wide: priority > 0, value: func(o cells) any {
+			found, err := j.FindResults(o.m)
+			if err != nil || len(found) == 0 || len(found[0]) == 0 {
+				return nil
+			}
+			v := found[0][0].Interface()
+			if kind == "date" {
+				t, err := time.Parse(time.RFC3339, fmt.Sprint(v))
+				if err != nil {
+					return "<unknown>"
+				}
+				return duration.HumanDuration(max(o.now.Sub(t), 0))
+			}
+			switch v.(type) {
+			case string, bool, int64, float64:
+				return v
+			}
+			return fmt.Sprint(v)
+		}})
+	}
+	return out
+}
+
+// printed is the server-side printing of kubectl get.
+func (s *Server) printed(q request, f form, items []*unstructured.Unstructured, md metav1.ListMeta) metav1.Table {
+	cols := columnsOf(q.resource)
+	t := metav1.Table{TypeMeta: metav1.TypeMeta{Kind: "Table", APIVersion: "meta.k8s.io/v1"}, ListMeta: md, Rows: []metav1.TableRow{}}
+	for _, c := range cols {
+		d := metav1.TableColumnDefinition{Name: c.name, Type: or(c.kind, "string"), Format: c.format}
+		if c.wide {
+			d.Priority = 1
+		}
+		t.ColumnDefinitions = append(t.ColumnDefinitions, d)
+	}
+	for _, u := range items {
+		row := metav1.TableRow{Cells: make([]any, 0, len(cols))}
+		for _, c := range cols {
+			row.Cells = append(row.Cells, c.value(cells{u.Object, s.now()}))
+		}
+		switch f.include {
+		case metav1.IncludeNone:
+		case metav1.IncludeObject:
+			row.Object = runtime.RawExtension{Object: u}
+		default:
+			row.Object = runtime.RawExtension{Object: &unstructured.Unstructured{Object: partial(u)}}
+		}
+		t.Rows = append(t.Rows, row)
 	}
 	return t
 }
 
-func (c column) cell(obj map[string]any) string {
-	if c.value != nil {
-		return c.value(obj)
+// joined lists a field of each item, at most n of them.
+func joined(items []cells, path string, n int) string {
+	var out []string
+	for i, o := range items {
+		if n > 0 && i == n {
+			out = append(out, fmt.Sprintf("+ %d more...", len(items)-n))
+			break
+		}
+		out = append(out, o.text(path))
 	}
-	j := jsonpath.New(c.name).AllowMissingKeys(true)
-	var b strings.Builder
-	if err := j.Parse("{" + c.path + "}"); err != nil {
-		return err.Error()
+	return strings.Join(out, ",")
+}
+
+// labelsText gives a map as a selector is written.
+func labelsText(m map[string]any) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, fmt.Sprintf("%s=%v", k, m[k]))
 	}
-	if err := j.Execute(&b, obj); err != nil || b.Len() == 0 {
+	return or(strings.Join(out, ","), "<none>")
+}
+
+// selectorOf prints a label selector in the form of a query.
+func selectorOf(o cells, path string) string {
+	m := o.object(path)
+	var ls metav1.LabelSelector
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(m, &ls); err != nil || m == nil {
 		return "<none>"
 	}
-	return b.String()
-}
-
-func statuses(obj map[string]any) []map[string]any {
-	list, _, _ := unstructured.NestedSlice(obj, "status", "containerStatuses")
-	var out []map[string]any
-	for _, c := range list {
-		if m, ok := c.(map[string]any); ok {
-			out = append(out, m)
-		}
-	}
-	return out
-}
-
-func readyContainers(obj map[string]any) string {
-	list, _, _ := unstructured.NestedSlice(obj, "spec", "containers")
-	ready := 0
-	for _, c := range statuses(obj) {
-		if c["ready"] == true {
-			ready++
-		}
-	}
-	return fmt.Sprintf("%d/%d", ready, len(list))
-}
-
-func podStatus(obj map[string]any) string {
-	if d, _, _ := unstructured.NestedString(obj, "metadata", "deletionTimestamp"); d != "" {
-		return "Terminating"
-	}
-	for _, c := range statuses(obj) {
-		for _, state := range []string{"waiting", "terminated"} {
-			if reason, _, _ := unstructured.NestedString(c, "state", state, "reason"); reason != "" {
-				return reason
-			}
-		}
-	}
-	if reason, _, _ := unstructured.NestedString(obj, "status", "reason"); reason != "" {
-		return reason
-	}
-	phase, _, _ := unstructured.NestedString(obj, "status", "phase")
-	return phase
-}
-
-func restarts(obj map[string]any) string {
-	var n int64
-	for _, c := range statuses(obj) {
-		switch v := c["restartCount"].(type) {
-		case int64:
-			n += v
-		case float64:
-			n += int64(v)
-		}
-	}
-	return fmt.Sprint(n)
-}
-
-func nodeStatus(obj map[string]any) string {
-	out := "Unknown"
-	list, _, _ := unstructured.NestedSlice(obj, "status", "conditions")
-	for _, c := range list {
-		m, _ := c.(map[string]any)
-		if m["type"] == "Ready" {
-			out = map[any]string{"True": "Ready", "False": "NotReady"}[m["status"]]
-		}
-	}
-	if u, _, _ := unstructured.NestedBool(obj, "spec", "unschedulable"); u {
-		out += ",SchedulingDisabled"
-	}
-	return out
-}
-
-func replicas(obj map[string]any) string {
-	num := func(path ...string) any {
-		v, ok, _ := unstructured.NestedFieldNoCopy(obj, path...)
-		if !ok {
-			return 0
-		}
-		return v
-	}
-	return fmt.Sprintf("%v/%v", num("status", "readyReplicas"), num("spec", "replicas"))
-}
-
-func claimState(obj map[string]any) string {
-	var parts []string
-	if d, _, _ := unstructured.NestedString(obj, "metadata", "deletionTimestamp"); d != "" {
-		parts = append(parts, "deleted")
-	}
-	_, allocated, _ := unstructured.NestedMap(obj, "status", "allocation")
-	if allocated {
-		parts = append(parts, "allocated")
-	} else if len(parts) == 0 {
-		parts = append(parts, "pending")
-	}
-	if list, _, _ := unstructured.NestedSlice(obj, "status", "reservedFor"); len(list) > 0 {
-		parts = append(parts, "reserved")
-	}
-	return strings.Join(parts, ",")
+	return metav1.FormatLabelSelector(&ls)
 }

@@ -2,9 +2,11 @@ package apiserver
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +35,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		inner.Body = http.NoBody
 	}
 	inner.RequestURI = r.URL.RequestURI()
+	inner.RemoteAddr = "bundle.invalid:0"
 	go func() {
 		defer cancel()
 		t.handler.ServeHTTP(w, inner)
@@ -48,7 +51,7 @@ func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, r.Context().Err()
 	}
 	return &http.Response{
-		Status: http.StatusText(w.code), StatusCode: w.code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Status: fmt.Sprintf("%d %s", w.code, http.StatusText(w.code)), StatusCode: w.code, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: w.sent, ContentLength: -1, Request: r, Body: &body{ReadCloser: pr, cancel: cancel, stop: stop},
 	}, nil
 }
@@ -100,7 +103,9 @@ func (w *responseWriter) Write(p []byte) (int, error) {
 func (w *responseWriter) Flush() { w.WriteHeader(http.StatusOK) }
 
 // Serve listens on an address, loopback unless said otherwise, until stop is
-// called. An empty address takes a free port.
+// called or ctx ends. An empty address takes a free port. On loopback only
+// requests to loopback are answered: a page in a browser cannot reach the
+// bundle through a name of its own.
 func Serve(ctx context.Context, s *Server, addr string) (url string, stop func(), err error) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
@@ -109,16 +114,41 @@ func Serve(ctx context.Context, s *Server, addr string) (url string, stop func()
 	if err != nil {
 		return "", nil, err
 	}
+	var h http.Handler = s
+	if loopback(l.Addr().String()) {
+		h = localOnly(s)
+	}
 	base, cancel := context.WithCancel(ctx)
-	srv := &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return base }}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return base }}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = srv.Serve(l)
 	}()
-	return "http://" + l.Addr().String(), func() {
+	end := sync.OnceFunc(func() {
 		cancel()
 		_ = srv.Close()
 		<-done
-	}, nil
+	})
+	context.AfterFunc(base, end)
+	return "http://" + l.Addr().String(), end, nil
+}
+
+// loopback reports whether a host, with or without a port, is this machine.
+func loopback(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+func localOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !loopback(r.Host) {
+			http.Error(w, "this bundle is served to this machine only", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }

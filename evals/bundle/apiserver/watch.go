@@ -2,8 +2,7 @@ package apiserver
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
+	"errors"
 	"net/http"
 	"strconv"
 	"time"
@@ -11,7 +10,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // watchEvent is one line of a watch.
@@ -20,50 +18,72 @@ type watchEvent struct {
 	Object any    `json:"object"`
 }
 
-// bookmarkEvery is how often a watch that allows it is told where it stands.
-const bookmarkEvery = 30 * time.Second
-
 // serveWatch streams changes: from a resourceVersion, or everything that is
-// there first (no version, or sendInitialEvents as current informers ask).
+// there first (no version or "0", or sendInitialEvents as current informers ask).
 func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, q request) {
-	sel, err := parseSelector(r, q)
+	o, err := listOptions(r, q, true)
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	v := r.URL.Query()
-	initial := v.Get("sendInitialEvents") == "true"
-	from := number(v.Get("resourceVersion"))
-	s.mu.RLock()
-	first := s.first
-	s.mu.RUnlock()
-	if from > 0 && from < first && !initial {
-		fail(w, apierrors.NewResourceExpired(fmt.Sprintf("too old resource version: %d (%d)", from, first)))
-		return
-	}
-	as := form(r)
-	if as == "none" {
+	f := formOf(r)
+	if f.none || f.yaml {
 		notAcceptable(w)
 		return
 	}
+	from := version(o)
+	initial := o.SendInitialEvents != nil && *o.SendInitialEvents
+	s.mu.RLock()
+	oldest, now := s.oldest, s.version
+	if o.SendInitialEvents != nil && !initial && from == 0 {
+		from = now
+	}
+	s.mu.RUnlock()
+	switch {
+	case from > now:
+		fail(w, tooLarge(from, now))
+		return
+	case from > 0 && from < oldest && !initial:
+		fail(w, tooOld(from, oldest))
+		return
+	}
 	ctx := r.Context()
-	if sec, err := strconv.Atoi(v.Get("timeoutSeconds")); err == nil && sec > 0 {
+	if o.TimeoutSeconds != nil && *o.TimeoutSeconds > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Duration(sec)*time.Second)
+		ctx, cancel = context.WithTimeout(ctx, time.Duration(*o.TimeoutSeconds)*time.Second)
 		defer cancel()
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(http.StatusOK)
 	flush(w)
-	st := &stream{s: s, w: w, q: q, sel: sel, as: as, at: from}
+	st := &stream{s: s, w: w, q: q, sel: newSelector(o, q), f: f, at: from, bookmarks: o.AllowWatchBookmarks}
 	if from == 0 || initial {
-		st.all(initial)
+		if !st.all(initial) {
+			return
+		}
 	}
-	bookmarks := v.Get("allowWatchBookmarks") == "true"
-	t := time.NewTicker(bookmarkEvery)
-	defer t.Stop()
+	st.run(ctx)
+}
+
+// stream is the state of one watch.
+type stream struct {
+	s         *Server
+	w         http.ResponseWriter
+	q         request
+	sel       selector
+	f         form
+	at        uint64
+	bookmarks bool
+	// headed says that a table's columns were sent; they go out once.
+	headed bool
+}
+
+// run sends what changes until the client or its time is gone.
+func (t *stream) run(ctx context.Context) {
+	tick := time.NewTicker(t.s.bookmarks)
+	defer tick.Stop()
 	for {
-		changed, ok := st.pending()
+		changed, ok := t.pending()
 		if !ok {
 			return
 		}
@@ -71,64 +91,54 @@ func (s *Server) serveWatch(w http.ResponseWriter, r *http.Request, q request) {
 		case <-ctx.Done():
 			return
 		case <-changed:
-		case <-t.C:
-			if bookmarks && !st.bookmark(nil) {
+		case <-tick.C:
+			if t.bookmarks && !t.bookmark(nil) {
 				return
 			}
 		}
 	}
 }
 
-// stream is the state of one watch.
-type stream struct {
-	s   *Server
-	w   http.ResponseWriter
-	q   request
-	sel selector
-	as  string
-	at  uint64
-}
-
-// all sends what is there as ADDED, and for an informer the bookmark that ends it.
-func (t *stream) all(mark bool) {
-	t.s.mu.RLock()
-	var items []*unstructured.Unstructured
-	for _, u := range t.s.sorted(t.q.gvr) {
-		if t.wanted(u) {
-			items = append(items, u)
-		}
+// all sends what is there as ADDED, and for an informer the bookmark that ends
+// it. ok is false when the client is gone.
+func (t *stream) all(mark bool) (ok bool) {
+	items, at, err := t.s.snapshot(t.q.gvr, t.q.namespace, 0)
+	if err != nil {
+		return false
 	}
-	t.at = t.s.version
-	t.s.mu.RUnlock()
+	t.at = at
 	for _, u := range items {
-		if !t.send("ADDED", u) {
-			return
+		if t.sel.matches(u) && !t.send("ADDED", u) {
+			return false
 		}
 	}
-	if mark {
-		t.bookmark(map[string]any{metav1.InitialEventsAnnotationKey: "true"})
+	if mark && t.bookmarks {
+		return t.bookmark(map[string]any{metav1.InitialEventsAnnotationKey: "true"})
 	}
-}
-
-func (t *stream) wanted(u *unstructured.Unstructured) bool {
-	return u != nil && (t.q.namespace == "" || u.GetNamespace() == t.q.namespace) && t.sel.matches(u)
+	return true
 }
 
 // pending sends the changes since the last call and gives the channel that
-// closes at the next one; ok is false when the client is gone.
+// closes at the next one; ok is false when the watch is over.
 func (t *stream) pending() (changed <-chan struct{}, ok bool) {
 	t.s.mu.RLock()
+	if t.at < t.s.oldest {
+		at, oldest := t.at, t.s.oldest
+		t.s.mu.RUnlock()
+		t.error(tooOld(at, oldest))
+		return nil, false
+	}
 	var due []change
-	for _, c := range t.s.log {
-		if c.version > t.at && c.resource == t.q.gvr {
+	for _, c := range t.s.since(t.at) {
+		if c.resource == t.q.gvr {
 			due = append(due, c)
 		}
 	}
-	t.at = max(t.at, t.s.version)
+	t.at = t.s.version
 	changed = t.s.changed
 	t.s.mu.RUnlock()
 	for _, c := range due {
-		was, is := t.wanted(c.before), t.wanted(c.after)
+		was, is := t.sel.matches(c.before), t.sel.matches(c.after)
 		sent := true
 		switch {
 		case !was && is:
@@ -149,30 +159,52 @@ func (t *stream) pending() (changed <-chan struct{}, ok bool) {
 
 func (t *stream) send(kind string, u *unstructured.Unstructured) bool {
 	var object any = u.Object
-	switch t.as {
+	switch t.f.as {
 	case "Table":
-		object = t.s.table(t.q, []*unstructured.Unstructured{u}, u.GetResourceVersion(), "")
-	case "PartialObjectMetadata":
+		table := t.s.printed(t.q, t.f, []*unstructured.Unstructured{u}, metav1.ListMeta{ResourceVersion: u.GetResourceVersion()})
+		if t.headed {
+			table.ColumnDefinitions = nil
+		}
+		t.headed = true
+		object = table
+	case "PartialObjectMetadata", "PartialObjectMetadataList":
 		object = partial(u)
 	}
 	return t.write(watchEvent{Type: kind, Object: object})
 }
 
 func (t *stream) bookmark(annotations map[string]any) bool {
-	gv := schema.GroupVersion{Group: t.q.gvr.Group, Version: t.q.gvr.Version}
 	md := map[string]any{"resourceVersion": strconv.FormatUint(t.at, 10), "creationTimestamp": nil}
 	if annotations != nil {
 		md["annotations"] = annotations
 	}
-	object := map[string]any{"kind": t.q.resource.Kind, "apiVersion": gv.String(), "metadata": md}
-	if t.as == "PartialObjectMetadata" {
+	object := map[string]any{"kind": t.q.resource.Kind, "apiVersion": t.q.gvr.GroupVersion().String(), "metadata": md}
+	switch t.f.as {
+	case "Table":
+		return true // nobody could place it: a table has rows, and a bookmark is none
+	case "PartialObjectMetadata", "PartialObjectMetadataList":
 		object["kind"], object["apiVersion"] = "PartialObjectMetadata", "meta.k8s.io/v1"
 	}
 	return t.write(watchEvent{Type: "BOOKMARK", Object: object})
 }
 
+// error ends a watch with a Status.
+func (t *stream) error(err error) {
+	st, ok := errors.AsType[*apierrors.StatusError](err)
+	if !ok {
+		st = apierrors.NewInternalError(err)
+	}
+	status := st.Status()
+	status.TypeMeta = metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}
+	t.write(watchEvent{Type: "ERROR", Object: status})
+}
+
 func (t *stream) write(e watchEvent) bool {
-	if err := json.NewEncoder(t.w).Encode(e); err != nil {
+	raw, err := encode(e)
+	if err != nil {
+		return false
+	}
+	if _, err := t.w.Write(raw); err != nil {
 		return false
 	}
 	flush(t.w)

@@ -1,312 +1,369 @@
 package apiserver
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"net/http"
-	"strconv"
+	"slices"
+	"strings"
 
-	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/validation"
+	"k8s.io/apimachinery/pkg/api/validation/path"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	metav1validation "k8s.io/apimachinery/pkg/apis/meta/v1/validation"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
-	utiljson "k8s.io/apimachinery/pkg/util/json"
-	"k8s.io/apimachinery/pkg/util/strategicpatch"
-	"k8s.io/client-go/kubernetes/scheme"
-	"sigs.k8s.io/yaml"
+	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// maxBody bounds what a write may carry, in bytes; the API server's own limit is 3 MiB.
-const maxBody = 3 << 20
+// written is the outcome of a write.
+type written struct {
+	object   *unstructured.Unstructured
+	warnings []string
+	created  bool
+}
 
 // serveWrite changes objects in memory. Nothing is ever written to the bundle.
 func (s *Server) serveWrite(w http.ResponseWriter, r *http.Request, q request, verb string) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
-	if err == nil && len(body) > maxBody {
-		err = apierrors.NewRequestEntityTooLargeError(fmt.Sprintf("limit is %d", maxBody))
-	}
+	body, err := readBody(r)
 	if err != nil {
 		fail(w, err)
 		return
 	}
-	dry := r.URL.Query().Get("dryRun") == "All"
-	s.mu.Lock()
-	var out *unstructured.Unstructured
+	if formOf(r).none {
+		notAcceptable(w)
+		return
+	}
+	switch verb {
+	case "delete":
+		s.serveDelete(w, r, q, body)
+		return
+	case "deletecollection":
+		s.serveDeleteCollection(w, r, q, body)
+		return
+	}
+	out, err := s.change(r, q, verb, body)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	warn(w, out.warnings)
 	code := http.StatusOK
+	if out.created {
+		code = http.StatusCreated
+	}
+	s.respond(w, r, q, code, out.object)
+}
+
+// options are the query parameters of a write.
+type options struct {
+	dry     bool
+	manager string
+	force   bool
+	// managers that an apply has worked out for a new object.
+	managers []metav1.ManagedFieldsEntry
+}
+
+// writeOptions reads and checks the parameters with the API server's own rules.
+func writeOptions(r *http.Request, verb string) (options, error) {
+	v := r.URL.Query()
+	p := metav1.PatchOptions{DryRun: v["dryRun"], FieldManager: v.Get("fieldManager"), FieldValidation: v.Get("fieldValidation")}
+	var errs field.ErrorList
+	kind := "PatchOptions"
 	switch verb {
 	case "create":
-		out, err = s.create(r, q, body, dry)
-		code = http.StatusCreated
+		kind = "CreateOptions"
+		errs = metav1validation.ValidateCreateOptions(&metav1.CreateOptions{DryRun: p.DryRun, FieldManager: p.FieldManager, FieldValidation: p.FieldValidation})
 	case "update":
-		out, err = s.update(q, body, dry)
-	case "patch":
-		out, err = s.patch(r, q, body, dry)
-	case "delete":
-		out, err = s.remove(q, body, dry)
+		kind = "UpdateOptions"
+		errs = metav1validation.ValidateUpdateOptions(&metav1.UpdateOptions{DryRun: p.DryRun, FieldManager: p.FieldManager, FieldValidation: p.FieldValidation})
 	default:
-		err = apierrors.NewMethodNotSupported(schema.GroupResource{Group: q.gvr.Group, Resource: q.gvr.Resource}, verb)
+		if f := v.Get("force"); f != "" {
+			force := f == "true" || f == "1"
+			p.Force = &force
+		}
+		errs = metav1validation.ValidatePatchOptions(&p, patchType(r))
 	}
-	s.mu.Unlock()
-	if err != nil {
-		fail(w, err)
-		return
+	if len(errs) > 0 {
+		return options{}, apierrors.NewInvalid(schema.GroupKind{Group: metav1.GroupName, Kind: kind}, "", errs)
 	}
-	if verb == "delete" && out.GetDeletionTimestamp() == nil {
-		writeJSON(w, code, metav1.Status{TypeMeta: metav1.TypeMeta{Kind: "Status", APIVersion: "v1"}, Status: metav1.StatusSuccess,
-			Details: &metav1.StatusDetails{Name: q.name, Group: q.gvr.Group, Kind: q.gvr.Resource, UID: out.GetUID()}})
-		return
+	o := options{dry: len(p.DryRun) > 0, manager: p.FieldManager, force: p.Force != nil && *p.Force}
+	if o.manager == "" {
+		o.manager = agent(r.UserAgent())
 	}
-	s.respond(w, r, q, code, out)
+	return o, nil
 }
 
-// decode reads a body as an object of the addressed kind.
-func decode(q request, body []byte) (*unstructured.Unstructured, error) {
-	raw, err := yaml.YAMLToJSON(body)
+// agent is the manager of a client that names none: the program in front of
+// its User-Agent.
+func agent(ua string) string {
+	name, _, _ := strings.Cut(ua, "/")
+	name = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return -1
+		}
+		return r
+	}, name)
+	if name == "" {
+		return "unknown"
+	}
+	return string([]rune(name)[:min(128, len([]rune(name)))])
+}
+
+// change runs a create, update or patch under the lock.
+func (s *Server) change(r *http.Request, q request, verb string, body []byte) (written, error) {
+	o, err := writeOptions(r, verb)
 	if err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
+		return written{}, err
 	}
-	u := &unstructured.Unstructured{}
-	if err := utiljson.Unmarshal(raw, &u.Object); err != nil || u.Object == nil {
-		return nil, apierrors.NewBadRequest("the body is no object")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch verb {
+	case "create":
+		return s.create(r, q, body, o)
+	case "update":
+		return s.update(r, q, body, o)
+	case "patch":
+		return s.patch(r, q, body, o)
 	}
-	want := schema.GroupVersionKind{Group: q.gvr.Group, Version: q.gvr.Version, Kind: q.resource.Kind}
-	if u.GetKind() == "" {
-		u.SetGroupVersionKind(want)
+	return written{}, apierrors.NewMethodNotSupported(q.gvr.GroupResource(), verb)
+}
+
+func (s *Server) create(r *http.Request, q request, body []byte, o options) (written, error) {
+	if q.name != "" {
+		return written{}, apierrors.NewMethodNotSupported(q.gvr.GroupResource(), "create")
 	}
-	if u.GroupVersionKind() != want {
-		return nil, apierrors.NewBadRequest(fmt.Sprintf("the object is a %s, the path wants a %s", u.GroupVersionKind(), want))
+	u, warnings, err := decode(r, q, body)
+	if err != nil {
+		return written{}, err
+	}
+	out, err := s.insert(q, u, o)
+	out.warnings = warnings
+	return out, err
+}
+
+// insert puts a new object in.
+func (s *Server) insert(q request, u *unstructured.Unstructured, o options) (written, error) {
+	gr := q.gvr.GroupResource()
+	if err := address(q, u); err != nil {
+		return written{}, err
+	}
+	if u.GetResourceVersion() != "" {
+		return written{}, apierrors.NewBadRequest("resourceVersion should not be set on objects to be created")
 	}
 	if q.resource.Namespaced {
-		if u.GetNamespace() == "" {
-			u.SetNamespace(q.namespace)
+		ns := s.table(namespaces()).get("", q.namespace)
+		if ns == nil {
+			return written{}, apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, q.namespace)
 		}
-		if u.GetNamespace() != q.namespace {
-			return nil, apierrors.NewBadRequest("the namespace of the provided object does not match the namespace sent on the request")
+		if ns.GetDeletionTimestamp() != nil {
+			return written{}, apierrors.NewForbidden(gr, u.GetName(), fmt.Errorf("unable to create new content in namespace %s because it is being terminated", q.namespace))
 		}
 	}
-	return u, nil
+	s.prepare(q, u)
+	if err := validate(q, u, nil); err != nil {
+		return written{}, err
+	}
+	if s.table(q.gvr).get(u.GetNamespace(), u.GetName()) != nil {
+		return written{}, apierrors.NewAlreadyExists(gr, u.GetName())
+	}
+	if o.managers != nil {
+		u.SetManagedFields(o.managers)
+	} else {
+		s.fields.update(q, nil, u, o.manager, s.now())
+	}
+	if o.dry {
+		return written{object: u, created: true}, nil
+	}
+	return written{object: s.store(q.gvr, nil, u), created: true}, nil
 }
 
-func (s *Server) create(r *http.Request, q request, body []byte, dry bool) (*unstructured.Unstructured, error) {
-	if q.name != "" {
-		return nil, apierrors.NewMethodNotSupported(schema.GroupResource{Group: q.gvr.Group, Resource: q.gvr.Resource}, "create")
-	}
-	u, err := decode(q, body)
-	if err != nil {
-		return nil, err
-	}
-	if err := strict(r, u); err != nil {
-		return nil, err
-	}
-	if u.GetName() == "" && u.GetGenerateName() != "" {
-		u.SetName(u.GetGenerateName() + string(s.uid())[:5])
-	}
-	if u.GetName() == "" {
-		return nil, apierrors.NewBadRequest("metadata.name or metadata.generateName is required")
-	}
-	if q.namespace != "" && s.objects[schema.GroupVersionResource{Version: "v1", Resource: "namespaces"}][key("", q.namespace)] == nil {
-		return nil, apierrors.NewNotFound(schema.GroupResource{Resource: "namespaces"}, q.namespace)
-	}
-	k := key(u.GetNamespace(), u.GetName())
-	if s.objects[q.gvr][k] != nil {
-		return nil, apierrors.NewAlreadyExists(schema.GroupResource{Group: q.gvr.Group, Resource: q.gvr.Resource}, u.GetName())
-	}
+// prepare sets what the server sets on a new object.
+func (s *Server) prepare(q request, u *unstructured.Unstructured) {
 	u.SetUID(s.uid())
+	if base := u.GetGenerateName(); u.GetName() == "" && base != "" {
+		// The name that the API server would make has room for five characters
+		// after a base of at most 58 (names.SimpleNameGenerator).
+		base = base[:min(len(base), 58)]
+		for u.GetName() == "" || s.table(q.gvr).get(u.GetNamespace(), u.GetName()) != nil {
+			u.SetName(base + string(s.uid())[:5])
+		}
+	}
 	u.SetCreationTimestamp(metaTime(s.now()))
-	u.SetGeneration(1)
-	u.SetResourceVersion("")
-	if dry {
-		return u, nil
+	u.SetDeletionTimestamp(nil)
+	u.SetDeletionGracePeriodSeconds(nil)
+	u.SetSelfLink("")
+	unstructured.RemoveNestedField(u.Object, "metadata", "generation")
+	if _, ok := u.Object["spec"]; ok {
+		u.SetGeneration(1)
 	}
-	return s.store(q, nil, u), nil
-}
-
-// update replaces an object, or only its status.
-func (s *Server) update(q request, body []byte, dry bool) (*unstructured.Unstructured, error) {
-	u, err := decode(q, body)
-	if err != nil {
-		return nil, err
+	if q.resource.hasStatus() {
+		delete(u.Object, "status")
 	}
-	old := s.objects[q.gvr][key(q.namespace, q.name)]
-	if old == nil {
-		return nil, notFound(q)
-	}
-	return s.replace(q, old, u, dry)
-}
-
-func (s *Server) replace(q request, old, u *unstructured.Unstructured, dry bool) (*unstructured.Unstructured, error) {
-	gr := schema.GroupResource{Group: q.gvr.Group, Resource: q.gvr.Resource}
-	if u.GetName() != old.GetName() {
-		return nil, apierrors.NewBadRequest("the name of the object does not match the name on the URL")
-	}
-	if v := u.GetResourceVersion(); v != "" && v != old.GetResourceVersion() {
-		return nil, apierrors.NewConflict(gr, q.name, errors.New("the object has been modified; please apply your changes to the latest version and try again"))
-	}
-	if id := u.GetUID(); id != "" && id != old.GetUID() {
-		return nil, apierrors.NewConflict(gr, q.name, fmt.Errorf("Precondition failed: UID in precondition: %s, UID in object meta: %s", id, old.GetUID()))
-	}
-	next := u.DeepCopy()
-	if q.subresource == "status" {
-		next = old.DeepCopy()
-		next.Object["status"] = u.Object["status"]
-	} else if st, ok := old.Object["status"]; ok {
-		next.Object["status"] = st
-	}
-	next.SetUID(old.GetUID())
-	next.SetCreationTimestamp(old.GetCreationTimestamp())
-	next.SetGeneration(old.GetGeneration())
-	if q.subresource != "status" && fmt.Sprint(next.Object["spec"]) != fmt.Sprint(old.Object["spec"]) {
-		next.SetGeneration(old.GetGeneration() + 1)
-	}
-	next.SetResourceVersion(old.GetResourceVersion())
-	if dry {
-		return next, nil
-	}
-	if next.GetDeletionTimestamp() != nil && len(next.GetFinalizers()) == 0 {
-		return s.store(q, old, nil), nil
-	}
-	return s.store(q, old, next), nil
-}
-
-// patch applies a JSON, merge or strategic merge patch. Server-side apply needs
-// the schemas of the cluster's own API server, which a bundle does not hold.
-func (s *Server) patch(r *http.Request, q request, body []byte, dry bool) (*unstructured.Unstructured, error) {
-	old := s.objects[q.gvr][key(q.namespace, q.name)]
-	if old == nil {
-		return nil, notFound(q)
-	}
-	before, err := json.Marshal(old.Object)
-	if err != nil {
-		return nil, err
-	}
-	var after []byte
-	switch kind := types.PatchType(r.Header.Get("Content-Type")); kind {
-	case types.JSONPatchType:
-		p, derr := jsonpatch.DecodePatch(body)
-		if derr != nil {
-			return nil, apierrors.NewBadRequest(derr.Error())
+	switch q.resource.gvk.GroupKind().String() {
+	case "Pod":
+		u.Object["status"] = map[string]any{"phase": "Pending"}
+	case "Namespace":
+		labels := u.GetLabels()
+		if labels == nil {
+			labels = map[string]string{}
 		}
-		after, err = p.Apply(before)
-	case types.MergePatchType:
-		after, err = jsonpatch.MergePatch(before, body)
-	case types.StrategicMergePatchType:
-		obj, serr := scheme.Scheme.New(old.GroupVersionKind())
-		if serr != nil {
-			return nil, unsupported("strategic merge patch is for built-in kinds; use a merge patch for " + q.resource.Kind)
+		labels["kubernetes.io/metadata.name"] = u.GetName()
+		u.SetLabels(labels)
+		u.Object["spec"] = map[string]any{"finalizers": []any{"kubernetes"}}
+		u.Object["status"] = map[string]any{"phase": "Active"}
+	}
+}
+
+// validate checks the metadata with the API server's own rules; old is nil for
+// a new object.
+func validate(q request, u, old *unstructured.Unstructured) error {
+	name := validation.NameIsDNSSubdomain
+	switch q.resource.gvk.GroupKind().String() {
+	case "Namespace", "Service":
+		name = validation.NameIsDNSLabel
+	case "Role.rbac.authorization.k8s.io", "RoleBinding.rbac.authorization.k8s.io", "ClusterRole.rbac.authorization.k8s.io", "ClusterRoleBinding.rbac.authorization.k8s.io":
+		name = path.ValidatePathSegmentName
+	}
+	at := field.NewPath("metadata")
+	errs := validation.ValidateObjectMetaAccessor(u, q.resource.Namespaced, name, at)
+	if old != nil {
+		errs = append(errs, validation.ValidateObjectMetaAccessorUpdate(u, old, at)...)
+		if old.GetDeletionTimestamp() != nil {
+			errs = append(errs, validation.ValidateNoNewFinalizers(u.GetFinalizers(), old.GetFinalizers(), at.Child("finalizers"))...)
 		}
-		after, err = strategicpatch.StrategicMergePatch(before, body, obj)
-	case types.ApplyYAMLPatchType:
-		return nil, unsupported("a bundle takes no server-side apply: it does not hold the cluster's schemas; apply from the client side, or send a merge patch")
-	default:
-		return nil, unsupported(fmt.Sprintf("content type %q is no patch type", kind))
 	}
-	if err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
-	}
-	u := &unstructured.Unstructured{}
-	if err := utiljson.Unmarshal(after, &u.Object); err != nil {
-		return nil, apierrors.NewBadRequest(err.Error())
-	}
-	if err := strict(r, u); err != nil {
-		return nil, err
-	}
-	return s.replace(q, old, u, dry)
-}
-
-func unsupported(text string) error {
-	return &apierrors.StatusError{ErrStatus: metav1.Status{Status: metav1.StatusFailure, Code: http.StatusUnsupportedMediaType, Reason: metav1.StatusReasonUnsupportedMediaType, Message: text}}
-}
-
-// strict refuses unknown fields of built-in kinds when the client asks for it.
-func strict(r *http.Request, u *unstructured.Unstructured) error {
-	if r.URL.Query().Get("fieldValidation") != "Strict" {
-		return nil
-	}
-	obj, err := scheme.Scheme.New(u.GroupVersionKind())
-	if err != nil {
-		return nil //nolint:nilerr // no schema for a kind that is not built in
-	}
-	raw, err := json.Marshal(u.Object)
-	if err != nil {
-		return err
-	}
-	if err := yaml.UnmarshalStrict(raw, obj); err != nil {
-		return apierrors.NewBadRequest("strict decoding error: " + err.Error())
+	if len(errs) > 0 {
+		return apierrors.NewInvalid(q.resource.gvk.GroupKind(), u.GetName(), errs)
 	}
 	return nil
 }
 
-func (s *Server) remove(q request, body []byte, dry bool) (*unstructured.Unstructured, error) {
-	old := s.objects[q.gvr][key(q.namespace, q.name)]
+// update replaces an object, or only its status.
+func (s *Server) update(r *http.Request, q request, body []byte, o options) (written, error) {
+	u, warnings, err := decode(r, q, body)
+	if err != nil {
+		return written{}, err
+	}
+	if err := address(q, u); err != nil {
+		return written{}, err
+	}
+	old := s.table(q.gvr).get(q.namespace, q.name)
 	if old == nil {
-		return nil, notFound(q)
+		return written{}, notFound(q)
 	}
-	var o metav1.DeleteOptions
-	if len(body) > 0 {
-		if err := json.Unmarshal(body, &o); err != nil {
-			return nil, apierrors.NewBadRequest(err.Error())
-		}
+	if u.GetResourceVersion() == "" && !q.resource.typed {
+		return written{}, apierrors.NewInvalid(q.resource.gvk.GroupKind(), q.name, field.ErrorList{field.Invalid(field.NewPath("metadata", "resourceVersion"), 0, "must be specified for an update")})
 	}
-	gr := schema.GroupResource{Group: q.gvr.Group, Resource: q.gvr.Resource}
-	if p := o.Preconditions; p != nil {
-		if p.UID != nil && *p.UID != old.GetUID() {
-			return nil, apierrors.NewConflict(gr, q.name, fmt.Errorf("Precondition failed: UID in precondition: %s, UID in object meta: %s", *p.UID, old.GetUID()))
-		}
-		if p.ResourceVersion != nil && *p.ResourceVersion != old.GetResourceVersion() {
-			return nil, apierrors.NewConflict(gr, q.name, fmt.Errorf("Precondition failed: ResourceVersion in precondition: %s, ResourceVersion in object meta: %s", *p.ResourceVersion, old.GetResourceVersion()))
-		}
-	}
-	if dry || len(o.DryRun) > 0 {
-		return old, nil
-	}
-	if len(old.GetFinalizers()) > 0 {
-		if old.GetDeletionTimestamp() != nil {
-			return old, nil
-		}
-		next := old.DeepCopy()
-		now := metaTime(s.now())
-		next.SetDeletionTimestamp(&now)
-		return s.store(q, old, next), nil
-	}
-	s.store(q, old, nil)
-	return old, nil
+	out, err := s.replace(q, old, u, o)
+	out.warnings = warnings
+	return out, err
 }
 
-// store puts a new state in and tells the watches. The caller holds the lock.
-func (s *Server) store(q request, before, after *unstructured.Unstructured) *unstructured.Unstructured {
-	s.version++
-	c := change{version: s.version, resource: q.gvr, before: before, after: after}
-	m := maps.Clone(s.objects[q.gvr])
-	if m == nil {
-		m = map[string]*unstructured.Unstructured{}
-	}
-	if after == nil {
-		delete(m, key(before.GetNamespace(), before.GetName()))
-	} else {
-		after.SetResourceVersion(strconv.FormatUint(s.version, 10))
-		m[key(after.GetNamespace(), after.GetName())] = after
-	}
-	s.objects[q.gvr] = m
-	s.log = append(s.log, c)
-	close(s.changed)
-	s.changed = make(chan struct{})
-	if after == nil {
-		return before
-	}
-	return after
+// conflict is what a client hears that changed an object it had not seen last.
+func conflict(q request, format string, args ...any) error {
+	return apierrors.NewConflict(q.gvr.GroupResource(), q.name, fmt.Errorf(format, args...))
 }
 
-// uid makes identities that are the same in every run of the same bundle.
-func (s *Server) uid() types.UID {
-	s.uids++
-	sum := sha256.Sum256(strconv.AppendUint([]byte(s.bundle.Manifest.Cluster+"/"), s.uids, 10))
-	h := hex.EncodeToString(sum[:16])
-	return types.UID(h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:])
+// replace puts u in place of old.
+func (s *Server) replace(q request, old, u *unstructured.Unstructured, o options) (written, error) {
+	if u.GetName() != old.GetName() {
+		return written{}, apierrors.NewBadRequest(fmt.Sprintf("the name of the object (%s) does not match the name on the URL (%s)", u.GetName(), q.name))
+	}
+	if id := u.GetUID(); id != "" && id != old.GetUID() {
+		return written{}, conflict(q, "Precondition failed: UID in precondition: %s, UID in object meta: %s", id, old.GetUID())
+	}
+	if v := u.GetResourceVersion(); v != "" && v != old.GetResourceVersion() {
+		return written{}, conflict(q, "the object has been modified; please apply your changes to the latest version and try again")
+	}
+	was := canonical(q, old)
+	next := carry(q, was, u)
+	if err := validate(q, next, was); err != nil {
+		return written{}, err
+	}
+	if same(was, next) {
+		// Nothing changes, so no version passes and no watch hears of it.
+		return written{object: old}, nil
+	}
+	s.fields.update(q, was, next, o.manager, s.now())
+	return s.settle(q, old, next, o), nil
+}
+
+// settle stores what a write made of an object; one that only waited for its
+// last finalizer goes.
+func (s *Server) settle(q request, old, next *unstructured.Unstructured, o options) written {
+	switch {
+	case o.dry:
+		return written{object: next}
+	case next.GetDeletionTimestamp() != nil && len(next.GetFinalizers()) == 0 && !awaited(q):
+		s.store(q.gvr, old, nil)
+		return written{object: next}
+	}
+	return written{object: s.store(q.gvr, old, next)}
+}
+
+// awaited kinds stay though they have no finalizer in their metadata: pods end
+// through their kubelet, namespaces through finalizers in their spec.
+func awaited(q request) bool {
+	return q.gvr.Group == "" && (q.gvr.Resource == "pods" || q.gvr.Resource == "namespaces")
+}
+
+// carry keeps what a client cannot change.
+func carry(q request, old, u *unstructured.Unstructured) *unstructured.Unstructured {
+	next := u.DeepCopy()
+	switch {
+	case q.subresource == "status":
+		next = old.DeepCopy()
+		delete(next.Object, "status")
+		if st, ok := u.Object["status"]; ok {
+			next.Object["status"] = st
+		}
+		next.SetManagedFields(u.GetManagedFields())
+	case q.resource.hasStatus():
+		delete(next.Object, "status")
+		if st, ok := old.Object["status"]; ok {
+			next.Object["status"] = st
+		}
+	}
+	next.SetUID(old.GetUID())
+	next.SetCreationTimestamp(old.GetCreationTimestamp())
+	next.SetDeletionTimestamp(old.GetDeletionTimestamp())
+	next.SetDeletionGracePeriodSeconds(old.GetDeletionGracePeriodSeconds())
+	next.SetGenerateName(old.GetGenerateName())
+	next.SetResourceVersion(old.GetResourceVersion())
+	unstructured.RemoveNestedField(next.Object, "metadata", "generation")
+	if g := old.GetGeneration(); g > 0 {
+		next.SetGeneration(g)
+	}
+	if q.subresource != "status" && !equality.Semantic.DeepEqual(next.Object["spec"], old.Object["spec"]) && (old.GetGeneration() > 0 || q.resource.hasStatus()) {
+		next.SetGeneration(old.GetGeneration() + 1)
+	}
+	return next
+}
+
+// same reports whether two states differ in nothing but who wrote what.
+func same(a, b *unstructured.Unstructured) bool {
+	bare := func(u *unstructured.Unstructured) map[string]any {
+		out := make(map[string]any, len(u.Object))
+		for k, v := range u.Object {
+			if md, ok := v.(map[string]any); ok && k == "metadata" {
+				rest := make(map[string]any, len(md))
+				for f, v := range md {
+					if f != "managedFields" {
+						rest[f] = v
+					}
+				}
+				v = rest
+			}
+			out[k] = v
+		}
+		return out
+	}
+	return equality.Semantic.DeepEqual(bare(a), bare(b))
+}
+
+// creatable reports whether an apply may make the object.
+func creatable(q request) bool {
+	return q.subresource == "" && slices.Contains(q.resource.verbs(), "create")
 }

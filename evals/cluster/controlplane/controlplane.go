@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,8 @@ type Options struct {
 	// Users beside the administrator: name to token. They have no rights until
 	// RBAC gives them some.
 	Users map[string]string
+	// Audit makes the API server record every request; see AuditLog.
+	Audit bool
 	// Log is told what is done; may be nil.
 	Log func(string)
 }
@@ -107,6 +110,9 @@ func (c *ControlPlane) start(ctx context.Context, o Options) error {
 	}
 	if err := etcd.await(ctx, answers(etcdURL+"/health", nil)); err != nil {
 		return err
+	}
+	if o.Audit {
+		o.APIServerArgs = append(slices.Clone(o.APIServerArgs), "--audit-policy-file="+c.path("audit-policy.yaml"), "--audit-log-path="+c.path("audit.log"), "--audit-log-mode=blocking")
 	}
 	api, err := c.run("kube-apiserver", append([]string{
 		"--etcd-servers=" + etcdURL, "--bind-address=127.0.0.1", "--secure-port=" + ports[2], "--cert-dir=" + c.path("certs"),
@@ -244,7 +250,8 @@ func (c *ControlPlane) writeFiles(o Options) error {
 	for user, token := range o.Users {
 		tokens += token + "," + user + "," + user + "\n"
 	}
-	return errors.Join(os.WriteFile(c.path("sa.key"), raw, 0o600), os.WriteFile(c.path("tokens.csv"), []byte(tokens), 0o600))
+	return errors.Join(os.WriteFile(c.path("sa.key"), raw, 0o600), os.WriteFile(c.path("tokens.csv"), []byte(tokens), 0o600),
+		os.WriteFile(c.path("audit-policy.yaml"), []byte(auditPolicy), 0o600))
 }
 
 func (c *ControlPlane) writeKubeconfig(path, token string) error {

@@ -1,9 +1,12 @@
 package controlplane_test
 
 import (
+	"bufio"
 	"context"
+	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -54,22 +57,40 @@ func TestParallelInstances(t *testing.T) {
 
 const childEnv = "GUMSHOE_CONTROLPLANE_CHILD"
 
-// A test that is killed in the middle leaves no process behind.
-func TestNothingSurvivesAKill(t *testing.T) {
-	if os.Getenv(childEnv) != "" {
-		cp, err := controlplane.Start(context.Background(), controlplane.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		os.Stdout.WriteString("STARTED " + cp.Kubeconfig() + "\n")
-		select {}
+// TestChild is the test that ends badly; it runs only inside TestNothingSurvives.
+func TestChild(t *testing.T) {
+	end := os.Getenv(childEnv)
+	if end == "" {
+		t.Skip("it fails on purpose, for TestNothingSurvives")
 	}
+	cp := controlplane.ForTest(t, controlplane.Options{NoControllers: true})
+	os.Stdout.WriteString("STARTED " + cp.Kubeconfig() + "\n")
+	switch end {
+	case "fatal":
+		t.Fatal("on purpose")
+	case "panic":
+		panic("on purpose")
+	case "exit":
+		os.Exit(3)
+	}
+	select {} // until it is killed
+}
+
+// However a test ends, by failing, panicking, exiting or being killed, none of
+// its processes is left behind.
+func TestNothingSurvives(t *testing.T) {
 	t.Parallel()
 	if _, err := controlplane.Build(context.Background(), nil); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestNothingSurvivesAKill$")
-	cmd.Env = append(os.Environ(), childEnv+"=1")
+	for _, end := range []string{"fatal", "panic", "exit", "kill"} {
+		t.Run(end, func(t *testing.T) { survives(t, end) })
+	}
+}
+
+func survives(t *testing.T, end string) {
+	cmd := exec.Command(os.Args[0], "-test.run=^TestChild$")
+	cmd.Env = append(os.Environ(), childEnv+"="+end)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -77,24 +98,30 @@ func TestNothingSurvivesAKill(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	buf := make([]byte, 4096)
-	text := ""
-	for !strings.Contains(text, "STARTED") {
-		n, err := out.Read(buf)
-		if err != nil {
-			t.Fatalf("the child ended: %v: %s", err, text)
+	lines := bufio.NewScanner(out)
+	dir, said := "", ""
+	for dir == "" && lines.Scan() {
+		said += lines.Text() + "\n"
+		if _, kubeconfig, ok := strings.Cut(lines.Text(), "STARTED "); ok {
+			dir = filepath.Dir(kubeconfig)
 		}
-		text += string(buf[:n])
 	}
-	dir := strings.TrimSuffix(strings.TrimSpace(strings.SplitN(text, "STARTED ", 2)[1]), "/kubeconfig")
+	if dir == "" {
+		t.Fatalf("the child ended: %v\n%s", lines.Err(), said)
+	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if pids := using(t, dir); len(pids) < 3 {
-		t.Fatalf("only %d processes run in %s", len(pids), dir)
+	if end == "kill" {
+		if pids := using(t, dir); len(pids) < 3 {
+			t.Fatalf("only %d processes run in %s", len(pids), dir)
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
+	_, _ = io.Copy(io.Discard, out)
+	if err := cmd.Wait(); err == nil {
+		t.Fatal("the child was meant to end badly")
 	}
-	_ = cmd.Wait()
 	deadline := time.After(20 * time.Second)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
@@ -104,7 +131,7 @@ func TestNothingSurvivesAKill(t *testing.T) {
 			for _, pid := range using(t, dir) {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
-			t.Fatal("processes outlived the killed test")
+			t.Fatal("processes outlived the test")
 		case <-tick.C:
 		}
 	}

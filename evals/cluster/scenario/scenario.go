@@ -154,8 +154,8 @@ func Load(dir string) ([]Scenario, error) {
 	return out, errors.Join(errs...)
 }
 
-// expand renders the template of an apply step.
-func expand(text string, now time.Time) (string, error) {
+// Expand renders the template of an apply step, with {{now}} at the given time.
+func Expand(text string, now time.Time) (string, error) {
 	stamp := func(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 	funcs := shorthands()
 	maps.Copy(funcs, template.FuncMap{
@@ -208,13 +208,13 @@ type Hands interface {
 func step(ctx context.Context, st Step, h Hands, now time.Time) error {
 	switch {
 	case st.Apply != "":
-		text, err := expand(st.Apply, now)
+		text, err := Expand(st.Apply, now)
 		if err != nil {
 			return err
 		}
 		return h.Apply(ctx, []byte(text))
 	case st.Pods != nil:
-		text, err := expand(st.Pods.Status, now)
+		text, err := Expand(st.Pods.Status, now)
 		if err != nil {
 			return err
 		}

@@ -21,7 +21,7 @@ func TestScenariosAreWellFormed(t *testing.T) {
 			t.Errorf("%s: %v", s.ID, err)
 		}
 		for i, st := range s.Steps {
-			text, err := expand(st.Apply, time.Unix(0, 0))
+			text, err := Expand(st.Apply, time.Unix(0, 0))
 			if err != nil {
 				t.Errorf("%s step %d: %v", s.ID, i+1, err)
 			}
@@ -29,7 +29,7 @@ func TestScenariosAreWellFormed(t *testing.T) {
 				t.Errorf("%s step %d keeps a template mark", s.ID, i+1)
 			}
 			if st.Pods != nil {
-				if _, err := expand(st.Pods.Status, time.Unix(0, 0)); err != nil {
+				if _, err := Expand(st.Pods.Status, time.Unix(0, 0)); err != nil {
 					t.Errorf("%s step %d: %v", s.ID, i+1, err)
 				}
 			}
