@@ -52,7 +52,7 @@ func Inspect(b *Bundle) Summary {
 			if !ignored(f.name) {
 				s.Logs++
 			}
-		case "metrics", "rules", "nodes", "cloud", "alerts.json", "flows.jsonl":
+		case "metrics", "rules", "nodes", "cloud", "oci", "alerts.json", "alertmanager.json", "flows.jsonl":
 			places[top] = true
 		}
 	}
