@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // FormatVersion of the bundles this package writes and reads.
@@ -40,6 +41,9 @@ type Manifest struct {
 	// for a whole one. Events of cluster-scoped objects, which the API server
 	// keeps in namespace "default", are there in any case.
 	Namespaces []string `json:"namespaces,omitempty"`
+	// Across lists resources ("resourceclaims.resource.k8s.io") that were captured
+	// in all namespaces all the same: who holds a device is a fact of the cluster.
+	Across []string `json:"across,omitempty"`
 	// LogTimestamps says that each line of the logs begins with the container
 	// runtime's RFC 3339 time and a space, which a reader sees only on request.
 	LogTimestamps bool `json:"logTimestamps,omitempty"`
@@ -174,4 +178,9 @@ func (b *Bundle) Log(namespace, pod, container string, previous bool) (io.ReadCl
 // HasNamespace reports whether the capture reached into a namespace.
 func (b *Bundle) HasNamespace(name string) bool {
 	return len(b.Manifest.Namespaces) == 0 || slices.Contains(b.Manifest.Namespaces, name)
+}
+
+// HasAcross reports whether a resource was captured in all namespaces.
+func (b *Bundle) HasAcross(gr schema.GroupResource) bool {
+	return len(b.Manifest.Namespaces) == 0 || slices.Contains(b.Manifest.Across, gr.String())
 }

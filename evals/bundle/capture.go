@@ -42,7 +42,8 @@ type Source interface {
 // CaptureOptions say what goes into a bundle.
 type CaptureOptions struct {
 	// Namespaces to capture; empty means all. Cluster-scoped objects are
-	// captured in any case, with their events.
+	// captured in any case, with their events, and so are ResourceClaims: they
+	// say who holds which device.
 	Namespaces []string
 	Redactor   Redactor
 	// LogBytes is how much of the end of each log is kept; 0 means 256 KiB.

@@ -403,12 +403,32 @@ func TestCaptureNamespaces(t *testing.T) {
 	all := byKey(b)
 	for key, want := range map[string]bool{
 		"v1 Pod team/lone": true, "v1 Node /gpu-1": true, "resource.k8s.io/v1 ResourceSlice /gpu-1-slice": true, "resource.k8s.io/v1 DeviceClass /gpu.example.com": true,
-		"v1 PersistentVolume /pv-1": true, "v1 Event default/gpu-2.1": true, "v1 Namespace /shop": true,
+		"v1 PersistentVolume /pv-1": true, "v1 Event default/gpu-2.1": true, "v1 Namespace /shop": true, "resource.k8s.io/v1 ResourceClaim shop/train-gpu": true,
 		"v1 Pod shop/orders": false, "v1 Event shop/train.1": false, "apps/v1 Deployment shop/web": false,
 	} {
 		if (all[key] != nil) != want {
 			t.Errorf("%s: there %v, want %v", key, all[key] != nil, want)
 		}
+	}
+	if !slices.Equal(b.Manifest.Across, []string{"resourceclaims.resource.k8s.io"}) {
+		t.Errorf("manifest %+v", b.Manifest)
+	}
+	s, err := apiserver.New(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, code := range map[string]int{"/apis/resource.k8s.io/v1/resourceclaims": 200, "/apis/resource.k8s.io/v1/namespaces/shop/resourceclaims/train-gpu": 200, "/api/v1/pods": 403, "/api/v1/namespaces/shop/pods": 403, "/api/v1/namespaces/team/pods": 200, "/api/v1/namespaces/default/events": 200} {
+		rec := httptest.NewRecorder()
+		s.ServeHTTP(rec, httptest.NewRequestWithContext(t.Context(), "GET", path, nil))
+		if rec.Code != code {
+			t.Errorf("%s is served with %d, want %d: %s", path, rec.Code, code, rec.Body)
+		}
+	}
+	// Whoever may not list all claims gets those of the namespaces, and no word
+	// that they are all.
+	b, _ = captured(t, serve(t, src, replacing(map[string]http.HandlerFunc{"/v1/resourceclaims": answer(403, "Forbidden", "no")})), bundle.CaptureOptions{Namespaces: []string{"shop"}})
+	if len(b.Manifest.Across) > 0 || byKey(b)["resource.k8s.io/v1 ResourceClaim shop/train-gpu"] == nil {
+		t.Errorf("without the right to all claims: %v", b.Manifest.Across)
 	}
 	if !slices.Equal(sum.Limited, []string{"team"}) {
 		t.Errorf("summary %+v", sum)

@@ -58,7 +58,7 @@ func TestCapturePartly(t *testing.T) {
 		"/configmaps":                      answer(500, "InternalError", "conversion webhook failed"),
 		"/services":                        answer(404, "NotFound", "the server could not find the requested resource"),
 		"/limitranges": func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(502)
+			w.WriteHeader(http.StatusBadGateway)
 			_, _ = io.WriteString(w, "<html>bad gateway</html>")
 		},
 	}))
@@ -157,7 +157,7 @@ func (c cutting) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, &net.OpError{Op: "read", Err: syscall.ECONNRESET}
 	}
 	body := io.MultiReader(strings.NewReader(`{"kind":"ConfigMapList","items":[{"metadata":{"name":"a`), iotest.ErrReader(io.ErrUnexpectedEOF))
-	return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(body), Request: r}, nil
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(body), Request: r}, nil
 }
 
 // TestCutConnections: a server that goes away ends a capture, once the client's
