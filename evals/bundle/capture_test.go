@@ -410,6 +410,14 @@ func TestCaptureNamespaces(t *testing.T) {
 			t.Errorf("%s: there %v, want %v", key, all[key] != nil, want)
 		}
 	}
+	// Of another namespace's claim goes along what it holds, and nothing else.
+	other := unstructured.Unstructured{Object: all["resource.k8s.io/v1 ResourceClaim shop/held-gpu"]}
+	if kept, _, _ := unstructured.NestedSlice(other.Object, "status", "allocation", "devices", "results"); len(kept) == 0 {
+		t.Errorf("what it holds is lost: %v", other.Object)
+	}
+	if spec, _, _ := unstructured.NestedMap(other.Object, "spec"); len(spec) > 0 || len(other.GetLabels())+len(other.GetAnnotations())+len(other.GetOwnerReferences()) > 0 {
+		t.Errorf("another namespace's claim goes along whole: %v", other.Object)
+	}
 	if !slices.Equal(b.Manifest.Across, []string{"resourceclaims.resource.k8s.io"}) {
 		t.Errorf("manifest %+v", b.Manifest)
 	}

@@ -61,7 +61,7 @@ func (t *Toolset) whatIf(ctx context.Context, in WhatIfIn) (tool.Output[WhatIf],
 	}
 	// An allocated claim is tried as if it were not allocated; but not beside others
 	// that the pod still waits for: the scheduler leaves it where it is.
-	waits := s.pod != nil && s.pod.Spec.NodeName == "" && slices.ContainsFunc(s.claims, func(c *resourceapi.ResourceClaim) bool { return c.Status.Allocation == nil })
+	waits := s.pod != nil && s.pod.Spec.NodeName == "" && len(newAttempt(w, s.pod, s.claims).tried()) > 0
 	free := make([]*resourceapi.ResourceClaim, len(s.claims))
 	for i, c := range s.claims {
 		free[i] = c
