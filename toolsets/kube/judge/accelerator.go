@@ -62,12 +62,17 @@ func (j *judge) devicesMissing(ctx context.Context, v *verdict, n *corev1.Node) 
 			continue
 		}
 		sick := j.deviceAgents(ctx, v, n.Name)
-		why := "; no pod there looks like its device plugin or driver"
-		if sick != "" {
+		why, conf := "; no pod there looks like its device plugin or driver", 0.85
+		switch {
+		case sick != "":
 			why = "; " + sick
+		case err == nil:
+			// Where devices are offered through DRA, who compares the drivers of the
+			// nodes knows more than that nothing is there.
+			conf = 0.7
 		}
 		v.line("labels say that it has %s, and it offers none", name)
-		v.fault("kube.node_devices_missing", incident.Critical, 0.85, v.subject, fmt.Sprintf("node %s has the hardware of %s by its labels and offers none of it%s", n.Name, name, why), params("resource", name, "agents", strings.TrimPrefix(why, "; ")))
+		v.fault("kube.node_devices_missing", incident.Critical, conf, v.subject, fmt.Sprintf("node %s has the hardware of %s by its labels and offers none of it%s", n.Name, name, why), params("resource", name, "agents", strings.TrimPrefix(why, "; ")))
 	}
 }
 
