@@ -30,6 +30,8 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"agent/llm/langchain", "github.com/sashabaranov/go-openai", "one SDK each"},
 	{"toolsets/kube", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets/dra", module + "/toolsets/kube", "never another toolset"},
+	{"toolsets/cilium", module + "/toolsets/kube", "never another toolset"},
+	{"toolsets/cilium", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets/fit", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/fit", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets", module + "/integrations", "imports only go down the floors"},
