@@ -147,7 +147,11 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []tool.Toolset{k, d, p, f}, nil
+	n, err := newCilium(src, k)
+	if err != nil {
+		return nil, err
+	}
+	return []tool.Toolset{k, d, p, f, n}, nil
 }
 
 // Investigate answers one question. The report is complete also when the error
