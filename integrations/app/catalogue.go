@@ -17,6 +17,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra"
 	"github.com/gumshoe-ai/gumshoe/toolsets/fit"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
+	"github.com/gumshoe-ai/gumshoe/toolsets/logs"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 )
 
@@ -55,7 +56,14 @@ func Tools() ([]ToolInfo, error) {
 
 // Codes lists every finding code that the shipped toolsets may emit.
 func Codes() []tool.Code {
-	return slices.Concat(kube.Codes(), dra.Codes(), prom.Codes(), fit.Codes(), cilium.Codes())
+	return slices.Concat(
+		kube.Codes(),
+		dra.Codes(),
+		prom.Codes(),
+		fit.Codes(),
+		cilium.Codes(),
+		logs.Codes(),
+	)
 }
 
 // KnownActions gives a function that says whether an action is in the catalogue.
