@@ -19,6 +19,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
 	"github.com/gumshoe-ai/gumshoe/toolsets/logs"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
+	"github.com/gumshoe-ai/gumshoe/toolsets/storage"
 )
 
 // ToolInfo describes a tool for people and other programs.
@@ -97,6 +98,7 @@ func Codes() []tool.Code {
 		fit.Codes(),
 		cilium.Codes(),
 		logs.Codes(),
+		storage.Codes(),
 	)
 }
 
