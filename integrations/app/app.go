@@ -142,7 +142,11 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []tool.Toolset{k, d, f, telemetry{}}, nil
+	sv, err := newServing(src, k)
+	if err != nil {
+		return nil, err
+	}
+	return []tool.Toolset{k, d, f, sv, telemetry{}}, nil
 }
 
 // telemetry stands for the metrics of GPUs, which this build has no source for:
