@@ -2,21 +2,76 @@ package app
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
 	kubesource "github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
+	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 	"github.com/gumshoe-ai/gumshoe/toolsets/serving"
 )
 
 // newServing wires the serving toolset to what the Kubernetes toolset reads.
-func newServing(src *source, k *kube.Toolset) (*serving.Toolset, error) {
+func newServing(src *source, k *kube.Toolset, client kubernetes.Interface) (*serving.Toolset, error) {
 	eyes := servingEyes{src: k.Source()}
-	return serving.New(serving.Config{Objects: eyes, Pods: eyes, Logs: eyes, Cluster: src.cluster, Now: src.now})
+	return serving.New(serving.Config{
+		Objects: eyes, Pods: eyes, Logs: eyes, Metrics: prom.NewClient(src.metrics), Proxy: podProxy{client}, Cluster: src.cluster, Now: src.now,
+	})
+}
+
+// podProxy reaches ports of pods through the API server (pods/proxy).
+type podProxy struct{ client kubernetes.Interface }
+
+var _ serving.Proxy = podProxy{}
+
+// Get implements serving.Proxy.
+func (p podProxy) Get(ctx context.Context, namespace, pod string, port int, path string, limit int64) ([]byte, error) {
+	return p.do(ctx, "GET", namespace, pod, port, path, nil, limit)
+}
+
+// Post implements serving.Proxy.
+func (p podProxy) Post(ctx context.Context, namespace, pod string, port int, path string, body []byte, limit int64) ([]byte, error) {
+	return p.do(ctx, "POST", namespace, pod, port, path, body, limit)
+}
+
+func (p podProxy) do(ctx context.Context, verb, namespace, pod string, port int, path string, body []byte, limit int64) ([]byte, error) {
+	r := p.client.CoreV1().RESTClient().Verb(verb).Namespace(namespace).Resource("pods").SubResource("proxy").
+		Name(net.JoinSchemeNamePort("http", pod, strconv.Itoa(port))).Suffix(path)
+	if body != nil {
+		r = r.SetHeader("Content-Type", "application/json").Body(body)
+	}
+	stream, err := r.Stream(ctx)
+	if err != nil {
+		return nil, proxyError(err, namespace, pod, port, path)
+	}
+	defer func() { _ = stream.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(stream, limit+1))
+	if err != nil {
+		return nil, proxyError(err, namespace, pod, port, path)
+	}
+	return raw[:min(int64(len(raw)), limit)], nil
+}
+
+// proxyError tells a missing right from an engine that does not answer.
+func proxyError(err error, namespace, pod string, port int, path string) error {
+	what := fmt.Sprintf("%s on port %d of pod %s/%s", path, port, namespace, pod)
+	switch {
+	case apierrors.IsForbidden(err):
+		return &tool.Error{Kind: tool.Forbidden, User: "this identity may not reach " + what, Fix: "grant get on pods/proxy in namespace " + namespace, Err: err}
+	case apierrors.IsNotFound(err):
+		return &tool.Error{Kind: tool.NotFound, User: what + " is not there", Err: err}
+	}
+	return &tool.Error{Kind: tool.Unreachable, User: what + " does not answer through the API server", Err: err}
 }
 
 // servingEyes is what serving sees of a cluster, in its own words. Reads share the

@@ -61,6 +61,7 @@ func Codes() []tool.Code {
 	add("pool_selects_nothing", incident.Fault, incident.Critical, pool, strs("selector", "near"), "No pod has the labels that the pool selects (F67).")
 	add("pool_port_mismatch", incident.Fault, incident.Critical, pool, strs("port", "listening", "pod"), "The pool sends requests to a port on which its pods do not listen (F67).")
 	add("pool_mixed_models", incident.Fault, incident.Critical, pool, strs("models"), "The pool selects pods of several base models (F76).")
+	add("scaled_to_zero", incident.Fault, incident.Critical, strs("Deployment", "StatefulSet", "LeaderWorkerSet"), strs("wanted_by"), "The workload whose pods a pool selects is scaled to zero.")
 	add("picker_down", incident.Symptom, incident.Warning, pool, strs("picker", "failure_mode"), "The pool's endpoint picker does not answer (F69).")
 	add("picker_port_mismatch", incident.Fault, incident.Critical, pool, strs("port", "have", "picker"), "The pool calls its endpoint picker on a port that the Service does not have (F69).")
 	add("route_unresolved", incident.Symptom, incident.Warning, strs("HTTPRoute"), strs("backend"), "A route does not lead to engines (F71).")

@@ -190,6 +190,9 @@ func (t *Toolset) selectsNothing(ctx context.Context, v *verdict, u *unstructure
 					to := t.ref(k.group, k.kind, o.GetNamespace(), o.GetName())
 					v.line("%s would make such pods and has none", to)
 					v.edge(v.subject, graph.Selects, to)
+					if n, ok := number(o.Object, "spec.replicas"); ok && n == 0 {
+						v.fault("serving.scaled_to_zero", 0.9, to, fmt.Sprintf("%s is scaled to zero, so %s has no engine", to, v.subject), params("wanted_by", v.subject.Path()))
+					}
 					v.symptom("serving.no_endpoint", fmt.Sprintf("%s selects pods of %s, which has none", v.subject, to), params("container", "", "line", "", "mode", "F67", "meaning", "", "way", "", "count", "0"))
 					return
 				}
