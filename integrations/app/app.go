@@ -147,11 +147,19 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	sv, err := newServing(src, k, client)
-	if err != nil {
-		return nil, err
+	out := []tool.Toolset{k, d, p, f}
+	for _, build := range []func() (tool.Toolset, error){
+		func() (tool.Toolset, error) { return newCilium(src, k) },
+		func() (tool.Toolset, error) { return newLogs(src, k) },
+		func() (tool.Toolset, error) { return newServing(src, k, client) },
+	} {
+		ts, err := build()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, ts)
 	}
-	return []tool.Toolset{k, d, p, f, sv}, nil
+	return out, nil
 }
 
 // Investigate answers one question. The report is complete also when the error
