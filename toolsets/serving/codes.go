@@ -102,7 +102,6 @@ func Codes() []tool.Code {
 		{"parallel_layout", "The model cannot be split over the GPUs as told (F11 to F13)."},
 		{"shm_too_small", "/dev/shm is too small (F14)."},
 		{"nccl_setup", "NCCL cannot set up its network or devices (F15)."},
-		{"collective_never_worked", "The first collective never finished (F16)."},
 		{"driver_mismatch", "CUDA of the image and driver of the node do not fit (F19)."},
 		{"arch_unsupported", "No kernel of the image or quantisation is for this GPU (F20, F21)."},
 		{"gpu_error", "CUDA reports an error of the device (F22)."},
@@ -125,7 +124,6 @@ func Codes() []tool.Code {
 		out[len(out)-1].Optional = strs("within")
 	}
 	add("probe_kills_loading", incident.Fault, incident.Critical, pod, strs("container", "probe", "budget", "lived", "line"), "A probe ends the engine while it is still loading (F39).")
-	add("rank_silent", incident.Fault, incident.Critical, pod, strs("ranks", "node", "line"), "All ranks but this one report that a collective timed out (F16).")
 	add("side_channel_host", incident.Fault, incident.Critical, pod, strs("host", "ip", "container"), "The address given to peers for KV transfer is not the pod's (F73).")
 	return out
 }

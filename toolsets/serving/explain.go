@@ -201,6 +201,10 @@ func (t *Toolset) summary(v *verdict, s shape, u *unstructured.Unstructured, con
 	}
 	told := slices.ContainsFunc(conds, func(c condition) bool { return c.kind == "Ready" || c.kind == "Available" })
 	old := t.now().Sub(u.GetCreationTimestamp().Time) >= settle
+	done := slices.ContainsFunc(conds, func(c condition) bool {
+		return c.status == "True" && slices.Contains([]string{"Completed", "Complete", "Succeeded", "Finished"}, c.kind)
+	})
+	pods = slices.DeleteFunc(slices.Clone(pods), func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodSucceeded })
 	up := 0
 	for _, p := range pods {
 		if ready(p) {
@@ -212,7 +216,7 @@ func (t *Toolset) summary(v *verdict, s shape, u *unstructured.Unstructured, con
 		v.fact("pods_ready", fmt.Sprint(up))
 		v.line("%d of %d pods ready", up, len(pods))
 	}
-	if !v.sick() && old && !stopped(u) {
+	if !v.sick() && old && !done && !stopped(u) {
 		desired, hasDesired := figure(u, s.Desired)
 		have, hasReady := figure(u, s.Ready)
 		switch {

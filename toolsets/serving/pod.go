@@ -259,58 +259,41 @@ func (t *Toolset) killedWhileLoading(v *verdict, p *corev1.Pod, c corev1.Contain
 	}
 }
 
-// victims ties a pod that complains of its peers to the one they all wait for: a
-// peer in trouble of its own, else the one rank that does not complain.
+// victims ties a Ray process that does not reach its head, or waits for peers, to
+// those that are in trouble of their own. Collectives are compared rank by rank by
+// the logs toolset.
 func (t *Toolset) victims(ctx context.Context, v *verdict, p *corev1.Pod, hits []hit) {
 	set := groupOf(p)
-	timeout := slices.IndexFunc(hits, func(h hit) bool {
-		return h.sign.Code == "serving.collective_timeout" || h.sign.Code == "serving.head_unreachable" || h.sign.Code == "serving.group_waiting"
-	})
-	if set == nil || timeout < 0 {
+	if set == nil || !slices.ContainsFunc(hits, func(h hit) bool {
+		return h.sign.Code == "serving.head_unreachable" || h.sign.Code == "serving.group_waiting"
+	}) {
 		return
 	}
 	peers, err := t.pods.Matching(ctx, p.Namespace, labels.SelectorFromSet(set))
 	if err != nil {
 		return
 	}
-	var silent []*corev1.Pod
-	others := 0
 	for _, q := range peers {
-		if q.Name == p.Name || over(q) && q.Status.Phase == corev1.PodSucceeded {
+		if q.Name == p.Name || over(q) || ready(q) {
 			continue
 		}
-		others++
-		said, own := t.complaint(ctx, q)
-		switch {
-		case own != "":
+		if own := t.ownTrouble(ctx, q); own != "" {
 			v.line("peer %s is in trouble of its own: %s", q.Name, own)
 			v.edge(v.subject, graph.GroupedWith, t.podRef(q))
-		case !said:
-			silent = append(silent, q)
 		}
-	}
-	if hits[timeout].sign.Code != "serving.collective_timeout" || len(silent) != 1 || others < 2 || len(silent) == others {
-		return
-	}
-	q := silent[0]
-	v.edge(v.subject, graph.GroupedWith, t.podRef(q))
-	v.fault("serving.rank_silent", 0.84, t.podRef(q), fmt.Sprintf("of %d ranks all but pod %s on node %s report that a collective timed out: they wait for it", others+1, t.podRef(q).Path(), cmp.Or(q.Spec.NodeName, "none")),
-		params("ranks", fmt.Sprint(others+1), "node", cmp.Or(q.Spec.NodeName, "none"), "line", hits[timeout].line))
-	if q.Spec.NodeName != "" {
-		v.edge(t.podRef(q), graph.RunsOn, t.ref("", "Node", "", q.Spec.NodeName))
 	}
 }
 
-// complaint reads whether a peer reports the timeout too, and whether it has
-// trouble of its own.
-func (t *Toolset) complaint(ctx context.Context, q *corev1.Pod) (said bool, own string) {
+// ownTrouble says what a peer suffers that is not its peers' doing, empty if
+// nothing is seen.
+func (t *Toolset) ownTrouble(ctx context.Context, q *corev1.Pod) string {
 	if q.Spec.NodeName == "" {
-		return false, "it has no node"
+		return "it has no node"
 	}
 	for _, c := range q.Spec.Containers {
 		st, _ := statusOf(q, c.Name)
 		if end := st.LastTerminationState.Terminated; end != nil && end.Reason == "OOMKilled" {
-			return false, "OOMKilled"
+			return "OOMKilled"
 		}
 		for _, previous := range []bool{false, true} {
 			if previous && st.RestartCount == 0 {
@@ -320,15 +303,12 @@ func (t *Toolset) complaint(ctx context.Context, q *corev1.Pod) (said bool, own 
 			if err != nil {
 				continue
 			}
-			for _, h := range t.signs.read(log, time.Time{}) {
-				said = said || h.sign.Code == "serving.collective_timeout"
-				if h.sign.Role == incident.Fault {
-					own = h.line
-				}
+			if h, ok := decisive(t.signs.read(log, time.Time{})); ok {
+				return h.line
 			}
 		}
 	}
-	return said, own
+	return ""
 }
 
 // askedFor compares the names that clients ask for with those that are served.
