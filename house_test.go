@@ -39,6 +39,8 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"toolsets/cilium", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets/fit", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/fit", module + "/toolsets/dra", "never another toolset"},
+	{"toolsets/serving", module + "/toolsets/kube", "never another toolset"},
+	{"toolsets/serving", module + "/toolsets/fit", "never another toolset"},
 	{"toolsets/logs", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/storage", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/storage", module + "/toolsets/dra", "never another toolset"},

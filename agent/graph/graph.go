@@ -27,7 +27,8 @@ const (
 	Mounts       = "mounts"        // Pod -> PersistentVolumeClaim
 	BoundTo      = "bound-to"      // PVC -> PersistentVolume
 	Selects      = "selects"       // Service -> Pod; PodDisruptionBudget -> Pod
-	RoutesTo     = "routes-to"     // Ingress, HTTPRoute -> Service
+	RoutesTo     = "routes-to"     // Ingress, HTTPRoute -> Service, InferencePool
+	PickedBy     = "picked-by"     // InferencePool -> the Service of its endpoint picker
 	Scales       = "scales"        // HorizontalPodAutoscaler -> Deployment
 	LimitedBy    = "limited-by"    // ReplicaSet, Pod -> ResourceQuota, LimitRange
 	GuardedBy    = "guarded-by"    // anything -> admission webhook configuration; webhook -> Service

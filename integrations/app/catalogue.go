@@ -19,6 +19,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
 	"github.com/gumshoe-ai/gumshoe/toolsets/logs"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
+	"github.com/gumshoe-ai/gumshoe/toolsets/serving"
 	"github.com/gumshoe-ai/gumshoe/toolsets/storage"
 )
 
@@ -99,6 +100,7 @@ func Codes() []tool.Code {
 		cilium.Codes(),
 		logs.Codes(),
 		storage.Codes(),
+		serving.Codes(),
 	)
 }
 
