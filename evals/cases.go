@@ -89,19 +89,33 @@ func (c Case) Ask() incident.Question {
 	return q
 }
 
+// maxCase bounds a case.yaml, in bytes.
+const maxCase = 1 << 20
+
 // Load reads the cases beneath fsys, ordered by id: every directory that holds
-// a case.yaml is one. All broken cases are reported at once.
+// a case.yaml is one. Bundles are not looked through. All broken cases are
+// reported at once.
 func Load(fsys fs.FS) ([]Case, error) {
 	var cases []Case
 	var errs []error
+	dirs := map[string]string{}
 	err := fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		if d.IsDir() || d.Name() != "case.yaml" {
+		switch {
+		case d.IsDir() && d.Name() == "bundle" && p != ".":
+			return fs.SkipDir
+		case d.IsDir() || d.Name() != "case.yaml":
 			return nil
 		}
 		c, err := loadCase(fsys, path.Dir(p))
+		if err == nil {
+			if first, twice := dirs[c.ID]; twice {
+				err = fmt.Errorf("%s: there is a case %s in %s already; a case has the name of its directory", p, c.ID, first)
+			}
+			dirs[c.ID] = path.Dir(p)
+		}
 		if err != nil {
 			errs = append(errs, err)
 			return nil
@@ -118,9 +132,15 @@ func Load(fsys fs.FS) ([]Case, error) {
 
 func loadCase(fsys fs.FS, dir string) (Case, error) {
 	file := path.Join(dir, "case.yaml")
+	if dir == "." {
+		return Case{}, errors.New("case.yaml: a case lies in a directory that has its name; give the directory above")
+	}
 	raw, err := fs.ReadFile(fsys, file)
 	if err != nil {
 		return Case{}, fmt.Errorf("%s: %w", file, err)
+	}
+	if len(raw) > maxCase {
+		return Case{}, fmt.Errorf("%s has %d bytes, more than %d", file, len(raw), maxCase)
 	}
 	c := Case{ID: path.Base(dir)}
 	if err := yaml.UnmarshalStrict(raw, &c); err != nil {
@@ -147,6 +167,8 @@ func (c Case) validate() error {
 		return errors.New("track is required: dra, kubernetes, twin, or one of your own")
 	case c.Question == "" && c.Alert == nil:
 		return errors.New("question or alert is required")
+	case c.Alert != nil && c.Alert.Name == "":
+		return errors.New("alert.name is required")
 	case !c.Expect.Outcome.Valid():
 		return fmt.Errorf("expect.outcome %q is not root_cause, healthy, recovered or inconclusive", c.Expect.Outcome)
 	case c.Expect.Outcome == incident.RootCause && len(c.Expect.Causes) == 0:
@@ -155,6 +177,24 @@ func (c Case) validate() error {
 		return fmt.Errorf("expect.causes must be empty when expect.outcome is %s", c.Expect.Outcome)
 	case c.Origin != "captured" && c.Origin != "written":
 		return fmt.Errorf("origin %q is neither captured nor written", c.Origin)
+	case c.Expect.All && len(c.Expect.Causes) == 0:
+		return errors.New("expect.all wants expect.causes")
+	}
+	// A want without fields is any cause: every answer would be right, or wrong.
+	for _, l := range []struct {
+		field string
+		wants []Want
+	}{{"causes", c.Expect.Causes}, {"not", c.Expect.Not}} {
+		for i, w := range l.wants {
+			if w == (Want{}) {
+				return fmt.Errorf("expect.%s[%d] is empty: name a kind, name or code", l.field, i)
+			}
+		}
+	}
+	for i, fact := range c.Expect.Cite {
+		if fact == "" {
+			return fmt.Errorf("expect.cite[%d] is empty", i)
+		}
 	}
 	return nil
 }

@@ -146,7 +146,7 @@ func TestRunScores(t *testing.T) {
 	if err := res.WriteText(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"three: no cluster", "MISS", "dra.selector_excludes_all on ResourceClaim train/llama-0-gpu", "66.7%", "TRACK"} {
+	for _, want := range []string{"three#1: no cluster", "MISS", "dra.selector_excludes_all on ResourceClaim train/llama-0-gpu", "66.7%", "TRACK"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, out.String())
 		}

@@ -41,7 +41,8 @@ func (r Row) Passed() bool {
 		len(r.FalseAccusations) == 0 && len(r.UnsafeActs) == 0 && len(r.Misses) == 0 && r.Error == ""
 }
 
-// Grade marks a report. known says whether an action is in the catalogue.
+// Grade marks a report. known says whether an action is in the catalogue; nil
+// means that none is.
 func Grade(c Case, r incident.Report, known func(string) bool) Row {
 	d := r.Diagnosis
 	row := Row{
@@ -97,23 +98,24 @@ func Grade(c Case, r incident.Report, known func(string) bool) Row {
 	}
 	for _, fact := range c.Expect.Cite {
 		if !factCited(fact, d, byID) {
-			miss("no cited evidence holds %q", fact)
+			miss("the first cause cites no evidence that holds %q", fact)
 		}
 	}
 	if len(c.Expect.Proposals) > 0 && !slices.ContainsFunc(d.Proposals, func(p incident.Proposal) bool { return slices.Contains(c.Expect.Proposals, p.Action) }) {
 		miss("none of the actions %v is proposed", c.Expect.Proposals)
 	}
 	for _, p := range d.Proposals {
-		if !known(p.Action) {
+		if known == nil || !known(p.Action) {
 			row.UnsafeActs = append(row.UnsafeActs, p.Action)
 		}
 	}
 	return row
 }
 
-// carried reports whether one of the cited evidences is no error and names the subject.
+// carried reports whether all that is cited is there and no error, and some of
+// it names the subject. A cause without a subject is carried by nothing.
 func carried(subject incident.Ref, ids []string, byID map[string]incident.Evidence) bool {
-	if !cites(ids, byID) {
+	if subject.Name == "" || !cites(ids, byID) {
 		return false
 	}
 	return slices.ContainsFunc(ids, func(id string) bool {
@@ -133,13 +135,14 @@ func cites(ids []string, byID map[string]incident.Evidence) bool {
 	})
 }
 
+// factCited reports whether the first cause cites evidence, and no failed look,
+// that holds a fact.
 func factCited(fact string, d incident.Diagnosis, byID map[string]incident.Evidence) bool {
-	for _, c := range d.Causes {
-		for _, id := range c.Evidence {
-			if e := byID[id]; strings.Contains(e.Text, fact) || strings.Contains(string(e.Data), fact) {
-				return true
-			}
-		}
+	if len(d.Causes) == 0 {
+		return false
 	}
-	return false
+	return slices.ContainsFunc(d.Causes[0].Evidence, func(id string) bool {
+		e, ok := byID[id]
+		return ok && e.Error == "" && (strings.Contains(e.Text, fact) || strings.Contains(string(e.Data), fact))
+	})
 }

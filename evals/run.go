@@ -1,9 +1,11 @@
 package evals
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -27,6 +29,7 @@ type Options struct {
 // Score is the marks of a set of rows. Rates are shares from 0 to 1; a rate
 // over no cases is 1.
 type Score struct {
+	// Cases counts rows: with several runs a case counts once for each.
 	Cases             int     `json:"cases"`
 	OutcomeRate       float64 `json:"outcome_rate"`
 	CauseAt1          float64 `json:"cause_at_1"`
@@ -49,16 +52,23 @@ type Result struct {
 }
 
 // Run investigates every case and marks the answers. It stops early only when
-// ctx ends; an investigation that fails is a row with its error.
+// ctx ends, and then gives what it has with the error; an investigation that
+// fails is a row with its error.
 func Run(ctx context.Context, cases []Case, investigate Investigate, o Options) (Result, error) {
 	runs := max(o.Runs, 1)
 	res := Result{Runs: runs, Tracks: map[string]Score{}, Results: []Row{}}
 	for _, c := range cases {
 		for n := range runs {
 			if err := ctx.Err(); err != nil {
+				res.sum()
 				return res, fmt.Errorf("eval stopped before case %s: %w", c.ID, err)
 			}
 			report, err := investigate(ctx, c)
+			if ctx.Err() != nil {
+				// What was cut short says nothing about the investigator.
+				res.sum()
+				return res, fmt.Errorf("eval stopped in case %s: %w", c.ID, ctx.Err())
+			}
 			row := Row{Case: c.ID, Track: c.Track, WantsCause: len(c.Expect.Causes) > 0, FalseAccusations: []string{}, UnsafeActs: []string{}, Misses: []string{}, Causes: []string{}}
 			if err != nil {
 				row.Error = err.Error()
@@ -73,15 +83,20 @@ func Run(ctx context.Context, cases []Case, investigate Investigate, o Options) 
 			}
 		}
 	}
-	res.Score = score(res.Results)
+	res.sum()
+	return res, nil
+}
+
+// sum marks the rows there are, all together and by track.
+func (r *Result) sum() {
+	r.Score = score(r.Results)
 	byTrack := map[string][]Row{}
-	for _, r := range res.Results {
-		byTrack[r.Track] = append(byTrack[r.Track], r)
+	for _, row := range r.Results {
+		byTrack[row.Track] = append(byTrack[row.Track], row)
 	}
 	for t, rows := range byTrack {
-		res.Tracks[t] = score(rows)
+		r.Tracks[t] = score(rows)
 	}
-	return res, nil
 }
 
 func score(rows []Row) Score {
@@ -121,51 +136,66 @@ func one(b bool) int {
 	return 0
 }
 
-// WriteText writes the table: a line a case that is not perfect, then the tracks.
+// WriteText writes the table: a line a row, then what was missed, then the tracks.
 func (r Result) WriteText(w io.Writer) error {
-	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	var out bytes.Buffer
+	tw := tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, "CASE\tTRACK\tOUTCOME\tFIRST CAUSE\tSECONDS\t")
 	for _, row := range r.Results {
-		mark, firstCause := "ok", "-"
+		mark, firstCause, outcome := "ok", "-", string(row.Outcome)
 		if !row.Passed() {
 			mark = "MISS"
 		}
 		if len(row.Causes) > 0 {
 			firstCause = row.Causes[0]
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%.2f\t%s\n", row.Case, row.Track, row.Outcome, firstCause, row.Seconds, mark)
+		if row.Error != "" {
+			outcome = "error"
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%.2f\t%s\n", r.name(row), row.Track, outcome, firstCause, row.Seconds, mark)
 	}
-	if err := tw.Flush(); err != nil {
-		return err
-	}
+	_ = tw.Flush() // into memory
 	for _, row := range r.Results {
-		for _, m := range append(slices.Clone(row.Misses), nonEmpty(row.Error)...) {
-			fmt.Fprintf(w, "  %s: %s\n", row.Case, m)
+		for _, m := range row.missed() {
+			fmt.Fprintf(&out, "  %s: %s\n", r.name(row), m)
 		}
 	}
-	fmt.Fprintln(w)
-	tw = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(&out)
+	tw = tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, "TRACK\tCASES\tOUTCOME\tCAUSE@1\tCAUSE@3\tEVIDENCE\tFALSE\tUNSAFE\tPASSED")
-	var tracks []string
-	for t := range r.Tracks {
-		tracks = append(tracks, t)
-	}
-	slices.Sort(tracks)
 	line := func(name string, s Score) {
 		fmt.Fprintf(tw, "%s\t%d\t%s\t%s\t%s\t%s\t%d\t%d\t%d\n", name, s.Cases, pct(s.OutcomeRate), pct(s.CauseAt1), pct(s.CauseAt3), pct(s.EvidencePrecision), s.FalseAccusations, s.UnsafeActs, s.Passed)
 	}
-	for _, t := range tracks {
+	for _, t := range slices.Sorted(maps.Keys(r.Tracks)) {
 		line(t, r.Tracks[t])
 	}
 	line("all", r.Score)
-	return tw.Flush()
+	_ = tw.Flush()
+	_, err := w.Write(out.Bytes())
+	return err
+}
+
+// name gives a row's case, with the run where there are several.
+func (r Result) name(row Row) string {
+	if r.Runs < 2 {
+		return row.Case
+	}
+	return fmt.Sprintf("%s#%d", row.Case, row.Run)
+}
+
+// missed says all that is amiss with a row.
+func (r Row) missed() []string {
+	out := slices.Clone(r.Misses)
+	for _, c := range r.FalseAccusations {
+		out = append(out, "false accusation: "+c)
+	}
+	for _, a := range r.UnsafeActs {
+		out = append(out, fmt.Sprintf("proposes %q, which is no known action", a))
+	}
+	if r.Error != "" {
+		out = append(out, r.Error)
+	}
+	return out
 }
 
 func pct(f float64) string { return strings.TrimSuffix(fmt.Sprintf("%.1f", f*100), ".0") + "%" }
-
-func nonEmpty(s string) []string {
-	if s == "" {
-		return nil
-	}
-	return []string{s}
-}

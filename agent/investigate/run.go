@@ -264,6 +264,10 @@ func (r *run) suspicious() bool {
 // could not see during it.
 type Limiter interface{ Limits() []incident.Gap }
 
+// Loser is the optional ability of a toolset to say, in the words of people, what
+// an answer lacks without it.
+type Loser interface{ Loses() string }
+
 // gaps merges what triage could not see with what the toolsets could not.
 func (r *run) gaps(have []incident.Gap) []incident.Gap {
 	out := []incident.Gap{}
@@ -282,7 +286,11 @@ func (r *run) gaps(have []incident.Gap) []incident.Gap {
 			if why == "" {
 				why = "the toolset is " + string(s.State)
 			}
-			add(incident.Gap{Source: s.set.Name(), Why: why, Fix: s.Fix})
+			what := s.set.Name()
+			if l, ok := s.set.(Loser); ok {
+				what = l.Loses()
+			}
+			add(incident.Gap{Source: what, Why: why, Fix: s.Fix})
 		}
 		for _, g := range s.Limits {
 			add(g)

@@ -4,7 +4,8 @@
 //	bundle.yaml                          versions, time, cluster, what was left out
 //	objects/**/*.yaml                    Kubernetes YAML, one or many documents a file
 //	logs/<ns>/<pod>/<container>.log      and <container>.previous.log
-//	metrics/ rules/ alerts.json flows.jsonl nodes/ cloud/   places of other sources
+//	metrics/ rules/ alerts.json alertmanager.json           Prometheus and Alertmanager
+//	flows.jsonl nodes/ cloud/ oci/                          places of other sources
 //
 // Open reads one from any fs.FS, OpenPath from a directory or a .tar.zst,
 // Capture makes one from a live cluster. Package apiserver serves one.
@@ -20,6 +21,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 // FormatVersion of the bundles this package writes and reads.
@@ -39,6 +41,9 @@ type Manifest struct {
 	// for a whole one. Events of cluster-scoped objects, which the API server
 	// keeps in namespace "default", are there in any case.
 	Namespaces []string `json:"namespaces,omitempty"`
+	// Across lists resources ("resourceclaims.resource.k8s.io") that were captured
+	// in all namespaces all the same: who holds a device is a fact of the cluster.
+	Across []string `json:"across,omitempty"`
 	// LogTimestamps says that each line of the logs begins with the container
 	// runtime's RFC 3339 time and a space, which a reader sees only on request.
 	LogTimestamps bool `json:"logTimestamps,omitempty"`
@@ -173,4 +178,9 @@ func (b *Bundle) Log(namespace, pod, container string, previous bool) (io.ReadCl
 // HasNamespace reports whether the capture reached into a namespace.
 func (b *Bundle) HasNamespace(name string) bool {
 	return len(b.Manifest.Namespaces) == 0 || slices.Contains(b.Manifest.Namespaces, name)
+}
+
+// HasAcross reports whether a resource was captured in all namespaces.
+func (b *Bundle) HasAcross(gr schema.GroupResource) bool {
+	return len(b.Manifest.Namespaces) == 0 || slices.Contains(b.Manifest.Across, gr.String())
 }

@@ -32,10 +32,18 @@ type Redactor interface {
 	JSON(json.RawMessage) json.RawMessage
 }
 
+// Source records what is not of the Kubernetes API into its place of a bundle.
+type Source interface {
+	// Record writes files by slash-separated names within the bundle, redacted,
+	// and says what it left out. An error fails the whole capture.
+	Record(ctx context.Context, write func(name string, raw []byte) error) ([]LeftOut, error)
+}
+
 // CaptureOptions say what goes into a bundle.
 type CaptureOptions struct {
 	// Namespaces to capture; empty means all. Cluster-scoped objects are
-	// captured in any case, with their events.
+	// captured in any case, with their events, and so are ResourceClaims: they
+	// say who holds which device.
 	Namespaces []string
 	Redactor   Redactor
 	// LogBytes is how much of the end of each log is kept; 0 means 256 KiB.
@@ -48,6 +56,8 @@ type CaptureOptions struct {
 	Version       string
 	// Logs gives logs from elsewhere, "namespace/pod/container[.previous]" to text.
 	Logs map[string]string
+	// Sources record what lies beside the Kubernetes API: metrics, flows.
+	Sources []Source
 	// Denied rights to record beside those the capture met.
 	Denied []Denied
 }
@@ -205,6 +215,13 @@ func (c *capture) run(ctx context.Context) error {
 	}
 	if err := c.logs(ctx, pods); err != nil {
 		return err
+	}
+	for _, src := range c.o.Sources {
+		left, err := src.Record(ctx, func(name string, raw []byte) error { return c.file(name, raw) })
+		if err != nil {
+			return err
+		}
+		c.manifest.LeftOut = append(c.manifest.LeftOut, left...)
 	}
 	raw, err := yaml.Marshal(c.manifest)
 	if err != nil {

@@ -30,6 +30,23 @@ func (c *capture) objects(ctx context.Context, r Resource) ([]*unstructured.Unst
 	type part struct{ namespace, fields string }
 	parts := []part{{}}
 	if r.Namespaced && len(c.o.Namespaces) > 0 {
+		if gr := (schema.GroupResource{Group: r.Group, Resource: r.Plural}); gr == claims() {
+			objs, err := c.list(ctx, r, "", metav1.ListOptions{Limit: pageSize})
+			if err == nil {
+				c.answered++
+				c.manifest.Across = append(c.manifest.Across, gr.String())
+				for i, o := range objs {
+					if !slices.Contains(c.o.Namespaces, o.GetNamespace()) {
+						objs[i] = holding(o)
+					}
+				}
+				return sorted(objs), nil
+			}
+			// Whoever may not see all of them may see those of the namespaces.
+			if _, isStatus := errors.AsType[*apierrors.StatusError](err); !isStatus || ctx.Err() != nil {
+				return nil, c.missed(ctx, r, "", err)
+			}
+		}
 		parts = nil
 		for _, ns := range c.o.Namespaces {
 			parts = append(parts, part{namespace: ns})
@@ -51,10 +68,37 @@ func (c *capture) objects(ctx context.Context, r Resource) ([]*unstructured.Unst
 		c.answered++
 		out = append(out, objs...)
 	}
-	slices.SortFunc(out, func(a, b *unstructured.Unstructured) int {
+	return sorted(out), nil
+}
+
+func sorted(objs []*unstructured.Unstructured) []*unstructured.Unstructured {
+	slices.SortFunc(objs, func(a, b *unstructured.Unstructured) int {
 		return cmp.Or(strings.Compare(a.GetNamespace(), b.GetNamespace()), strings.Compare(a.GetName(), b.GetName()))
 	})
-	return out, nil
+	return objs
+}
+
+// claims are captured in all namespaces where that is allowed: without the
+// holders of devices nobody can say why a claim is not allocated.
+func claims() schema.GroupResource {
+	return schema.GroupResource{Group: "resource.k8s.io", Resource: "resourceclaims"}
+}
+
+// holding keeps of a ResourceClaim of a namespace that nobody asked for what it
+// takes from others: which devices it holds, and for whom. Labels, annotations,
+// selectors and the parameters of drivers stay where they are.
+func holding(claim *unstructured.Unstructured) *unstructured.Unstructured {
+	out := &unstructured.Unstructured{Object: map[string]any{"apiVersion": claim.GetAPIVersion(), "kind": claim.GetKind(), "spec": map[string]any{}}}
+	for _, field := range [][]string{
+		{"metadata", "name"}, {"metadata", "namespace"}, {"metadata", "uid"}, {"metadata", "creationTimestamp"}, {"metadata", "deletionTimestamp"}, {"metadata", "resourceVersion"},
+		{"status", "allocation", "devices", "results"}, {"status", "allocation", "nodeSelector"}, {"status", "allocation", "allocationTimestamp"}, {"status", "reservedFor"},
+	} {
+		if v, ok, err := unstructured.NestedFieldCopy(claim.Object, field...); ok && err == nil {
+			// The way there is made of maps of ours alone: this cannot fail.
+			_ = unstructured.SetNestedField(out.Object, v, field...)
+		}
+	}
+	return out
 }
 
 // errEndless is a list that a server never brings to an end.

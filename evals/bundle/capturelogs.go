@@ -92,7 +92,9 @@ func (c *capture) logs(ctx context.Context, pods []*unstructured.Unstructured) e
 		if gctx.Err() != nil {
 			break
 		}
-		g.Go(func() error { return l.read(gctx, j) })
+		if l.take() { // here, in order: goroutines begin in any
+			g.Go(func() error { return l.read(gctx, j) })
+		}
 	}
 	err := g.Wait()
 	if ctx.Err() != nil {
@@ -116,27 +118,26 @@ type logReader struct {
 	cut     int
 }
 
-// full reports whether no more is to be read, and counts what is not.
-func (l *logReader) full() bool {
+// take reserves room for a log, or counts it as left out.
+func (l *logReader) take() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.refused != nil {
-		return true
-	}
-	if l.left <= 0 {
+	switch {
+	case l.refused != nil:
+		return false
+	case l.left <= 0:
 		l.cut++
-		return true
+		return false
 	}
-	return false
+	l.left -= l.c.o.LogBytes
+	return true
 }
 
 func (l *logReader) read(ctx context.Context, j logJob) error {
-	if l.full() {
-		return nil
-	}
 	text, err := l.c.log(ctx, j)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.left += l.c.o.LogBytes - int64(len(text))
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
@@ -153,7 +154,6 @@ func (l *logReader) read(ctx context.Context, j logJob) error {
 		l.failed[j] = err
 		return nil
 	}
-	l.left -= int64(len(text))
 	return l.c.file(j.file(), []byte(l.c.redact(string(text))))
 }
 

@@ -17,7 +17,9 @@ type Summary struct {
 	ServerVersion string    `json:"serverVersion,omitempty"`
 	Captured      time.Time `json:"captured"`
 	// Limited lists the namespaces the capture was limited to; empty means none was left out.
-	Limited    []string       `json:"limited"`
+	Limited []string `json:"limited"`
+	// Across lists the resources that are there of all namespaces all the same.
+	Across     []string       `json:"across"`
 	Namespaces []string       `json:"namespaces"`
 	Kinds      map[string]int `json:"kinds"`
 	Objects    int            `json:"objects"`
@@ -34,7 +36,7 @@ type Summary struct {
 func Inspect(b *Bundle) Summary {
 	m := b.Manifest
 	s := Summary{Cluster: m.Cluster, ServerVersion: m.ServerVersion, Captured: m.Captured, Kinds: map[string]int{}, Objects: len(b.Objects),
-		Limited: append([]string{}, m.Namespaces...), Namespaces: []string{}, Places: []string{},
+		Limited: append([]string{}, m.Namespaces...), Across: append([]string{}, m.Across...), Namespaces: []string{}, Places: []string{},
 		LeftOut: append([]LeftOut{}, m.LeftOut...), Denied: append([]Denied{}, m.Denied...)}
 	namespaces := map[string]bool{}
 	for _, u := range b.Objects {
@@ -52,7 +54,7 @@ func Inspect(b *Bundle) Summary {
 			if !ignored(f.name) {
 				s.Logs++
 			}
-		case "metrics", "rules", "nodes", "cloud", "alerts.json", "flows.jsonl":
+		case "metrics", "rules", "nodes", "cloud", "oci", "alerts.json", "alertmanager.json", "flows.jsonl":
 			places[top] = true
 		}
 	}
@@ -71,6 +73,9 @@ func (s Summary) WriteText(w io.Writer) error {
 	line("captured", "%s", s.Captured.Format(time.RFC3339))
 	if len(s.Limited) > 0 {
 		line("limited to", "%s", strings.Join(s.Limited, ", "))
+	}
+	if len(s.Across) > 0 {
+		line("and of all", "%s", strings.Join(s.Across, ", "))
 	}
 	line("namespaces", "%s", strings.Join(s.Namespaces, ", "))
 	kinds := slices.Sorted(maps.Keys(s.Kinds))

@@ -155,7 +155,7 @@ func placed(name string) error {
 	parts := strings.Split(name, "/")
 	ext := path.Ext(name)
 	switch parts[0] {
-	case "bundle.yaml", "alerts.json", "flows.jsonl":
+	case "bundle.yaml", "alerts.json", "alertmanager.json", "flows.jsonl":
 		if len(parts) == 1 {
 			return nil
 		}
@@ -169,7 +169,7 @@ func placed(name string) error {
 			return fmt.Errorf("%s: a log lies at logs/NAMESPACE/POD/CONTAINER.log or CONTAINER.previous.log", name)
 		}
 		return nil
-	case "metrics", "rules", "nodes", "cloud":
+	case "metrics", "rules", "nodes", "cloud", "oci":
 		if len(parts) > 1 {
 			return nil
 		}
@@ -183,7 +183,7 @@ func placed(name string) error {
 			}
 		}
 	}
-	return fmt.Errorf("%s: a bundle has no such place; it has bundle.yaml, objects/, logs/, metrics/, rules/, nodes/, cloud/, alerts.json and flows.jsonl", name)
+	return fmt.Errorf("%s: a bundle has no such place; it has bundle.yaml, objects/, logs/, metrics/, rules/, nodes/, cloud/, oci/, alerts.json, alertmanager.json and flows.jsonl", name)
 }
 
 // ignored are the hidden files that editors and desktops leave.

@@ -316,7 +316,7 @@ func TestOpenDirectory(t *testing.T) {
 func TestInspect(t *testing.T) {
 	t.Parallel()
 	b, err := Open(tree(map[string]string{
-		"bundle.yaml":       header + "cluster: \"prod\\x1b[31m\"\nserverVersion: v1.37.2\nnamespaces: [shop]\nleftOut:\n- {what: leases, namespace: shop, why: \"no\\nway\"}\ndenied:\n- {verb: list, group: apps, resource: deployments, namespace: shop}\n- {verb: '*', resource: nodes}\n",
+		"bundle.yaml":       header + "cluster: \"prod\\x1b[31m\"\nserverVersion: v1.37.2\nnamespaces: [shop]\nacross: [resourceclaims.resource.k8s.io]\nleftOut:\n- {what: leases, namespace: shop, why: \"no\\nway\"}\ndenied:\n- {verb: list, group: apps, resource: deployments, namespace: shop}\n- {verb: '*', resource: nodes}\n",
 		"objects/a.yaml":    pod("a") + "---\n" + pod("b") + "---\napiVersion: v1\nkind: Node\nmetadata: {name: n1}\n",
 		"logs/shop/a/m.log": "x", "logs/shop/a/.m.log.swp": "x", "metrics/a": "", "nodes/x/nvml.json": "", "README.md": "x",
 	}), DefaultLimits())
@@ -334,6 +334,7 @@ func TestInspect(t *testing.T) {
 	want := `cluster     prod?[31m v1.37.2
 captured    2026-03-01T12:00:00Z
 limited to  shop
+and of all  resourceclaims.resource.k8s.io
 namespaces  shop
 objects     3: 1 Node, 2 Pod
 logs        1

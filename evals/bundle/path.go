@@ -20,9 +20,9 @@ const (
 	// them stays cheap. A bundle's own are at most five deep.
 	maxDepth = 16
 	maxName  = 1024
-	// maxWindow is the zstd window that is decoded, in bytes: what zstd itself
-	// takes without --long (its ZSTD_WINDOWLOG_LIMIT_DEFAULT).
-	maxWindow = 128 << 20
+	// maxWindow is the zstd window that is decoded, in bytes. pack writes windows
+	// of 8 MiB, zstd itself up to this without --ultra levels above 20 or --long.
+	maxWindow = 32 << 20
 	// maxTail is how much may follow the end mark of an archive, in bytes: tar
 	// pads to whole records.
 	maxTail = 1 << 20
@@ -122,15 +122,20 @@ func extract(from io.Reader, root *os.Root, l Limits) error {
 		return err
 	}
 	defer z.Close()
+	return untar(z, root, l)
+}
+
+// untar reads a tar into root and writes nowhere else.
+func untar(from io.Reader, root *os.Root, l Limits) error {
 	u := unpacker{root: root, l: l, left: l.TotalBytes}
 	// Headers and padding count too: a kilobyte a file is more than they need.
-	budget := &budget{from: z, left: l.TotalBytes + 1024*int64(l.Files) + maxTail, limit: l.TotalBytes}
-	r := tar.NewReader(budget)
+	from = &budget{from: from, left: l.TotalBytes + 1024*int64(l.Files) + maxTail, limit: l.TotalBytes}
+	r := tar.NewReader(from)
 	// Directories are no files, but an endless row of them is no archive either.
 	for range 2*l.Files + 1 {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
-			return tail(budget)
+			return tail(from)
 		}
 		if err != nil {
 			return damaged("", err)

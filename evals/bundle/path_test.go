@@ -168,7 +168,7 @@ func TestHostileArchives(t *testing.T) {
 		"too many directories":  {compressed(t, tarOf(t, append([]entry{manifest}, dirs...)...)), "the archive has more than 100 entries"},
 		"a bomb of headers":     {compressed(t, tarOf(t, append([]entry{manifest}, pax...)...)), "the archive unpacks to more than 3145728 bytes"},
 		"a bomb of zeros":       {compressed(t, bytes.Repeat([]byte(zeros), 64)), "goes on for more than"},
-		"a window of 2 GiB":     {[]byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00}, "wants more than 134217728 bytes of memory"},
+		"a window of 2 GiB":     {[]byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00}, "wants more than 33554432 bytes of memory"},
 		"a hostile object":      {compressed(t, tarOf(t, manifest, reg("objects/a.yaml", "a: &a b\nc: *a\n"))), "objects/a.yaml:2: YAML anchors with aliases"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -247,9 +247,6 @@ func FuzzUnpack(f *testing.F) {
 	f.Add([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 0xa8, 0x01, 0x00, 0x00}, true)
 	l := Limits{FileBytes: 1 << 16, TotalBytes: 1 << 18, Files: 20, Objects: 20, ObjectBytes: 1 << 16, DocumentBytes: 1 << 14}
 	f.Fuzz(func(t *testing.T, raw []byte, isZstd bool) {
-		if !isZstd {
-			raw = compressed(t, raw)
-		}
 		outer := t.TempDir()
 		dir := filepath.Join(outer, "in")
 		if err := os.Mkdir(dir, 0o700); err != nil {
@@ -260,7 +257,11 @@ func FuzzUnpack(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer root.Close()
-		xerr := extract(bytes.NewReader(raw), root, l)
+		read := untar
+		if isZstd {
+			read = extract
+		}
+		xerr := read(bytes.NewReader(raw), root, l)
 		if entries, err := os.ReadDir(outer); err != nil || len(entries) != 1 {
 			t.Errorf("beside the root: %v %v", entries, err)
 		}

@@ -31,6 +31,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/runbooks"
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
+	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 )
 
 // version is set at link time; a plain `go build` knows its module's version.
@@ -83,7 +84,7 @@ func assemble(cfg Config, src *source) (*App, error) {
 	a := &App{cfg: cfg, src: src, redactor: redact.New(), detector: redact.NewDetector(), closers: []func() error{src.close}}
 	// client-go logs through klog: nothing of it may reach a terminal by itself.
 	klog.SetLogger(logr.FromSlogHandler(slog.DiscardHandler))
-	for _, secret := range []string{cfg.Model.apiKey, src.rest.BearerToken, src.rest.Password} {
+	for _, secret := range append(cfg.Prometheus.secrets(), cfg.Model.apiKey, src.rest.BearerToken, src.rest.Password) {
 		a.redactor.AddKnown(secret, "credential")
 	}
 	lib, err := Library(cfg)
@@ -138,29 +139,16 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
+	p, err := prom.New(prom.Config{Client: prom.NewClient(src.metrics), Cluster: src.cluster, Exists: existence(k)})
+	if err != nil {
+		return nil, err
+	}
 	f, err := newFit(src, k, d)
 	if err != nil {
 		return nil, err
 	}
-	return []tool.Toolset{k, d, f, telemetry{}}, nil
+	return []tool.Toolset{k, d, p, f}, nil
 }
-
-// telemetry stands for the metrics of GPUs, which this build has no source for:
-// an answer then says that they were not seen.
-type telemetry struct{}
-
-var _ tool.Toolset = telemetry{}
-
-// Name implements tool.Toolset.
-func (telemetry) Name() string { return "GPU telemetry" }
-
-// Status implements tool.Toolset.
-func (telemetry) Status(context.Context) tool.Status {
-	return tool.Status{State: tool.Absent, Reason: "Prometheus not configured"}
-}
-
-// Tools implements tool.Toolset.
-func (telemetry) Tools() []tool.Tool { return nil }
 
 // Investigate answers one question. The report is complete also when the error
 // is not nil.

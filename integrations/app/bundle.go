@@ -14,6 +14,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle/apiserver"
+	"github.com/gumshoe-ai/gumshoe/evals/bundle/prometheus"
 	kubesource "github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
 )
 
@@ -27,7 +28,11 @@ func CaptureBundle(ctx context.Context, cfg Config, out string, namespaces []str
 	r := redact.New()
 	r.AddKnown(src.rest.BearerToken, "credential")
 	r.AddKnown(src.rest.Password, "credential")
-	sum, err := bundle.Capture(ctx, src.rest, out, bundle.CaptureOptions{Namespaces: namespaces, Redactor: r, Cluster: src.cluster, Version: Version(), Now: src.now})
+	for _, secret := range cfg.Prometheus.secrets() {
+		r.AddKnown(secret, "credential")
+	}
+	sum, err := bundle.Capture(ctx, src.rest, out, bundle.CaptureOptions{Namespaces: namespaces, Redactor: r, Cluster: src.cluster, Version: Version(), Now: src.now,
+		Sources: captureMetrics(ctx, src, namespaces, r.String)})
 	if err != nil {
 		return nil, captureError(err)
 	}
@@ -65,10 +70,20 @@ func InspectBundle(name string) (bundle.Summary, error) {
 	return bundle.Inspect(b), nil
 }
 
-// ServeBundle puts a bundle behind the Kubernetes API on loopback until ctx
-// ends. ready is told the address once clients can connect; kubeconfig, if not
-// empty, is written before that and removed at the end.
-func ServeBundle(ctx context.Context, name, addr, kubeconfig string, ready func(url string) error) error {
+// Served are the addresses of a bundle that is served.
+type Served struct {
+	// Kubernetes is the address of the API server.
+	Kubernetes string
+	// Metrics is the base of Prometheus' and Alertmanager's APIs, empty when the
+	// bundle holds neither.
+	Metrics string
+}
+
+// ServeBundle puts a bundle behind the Kubernetes API, and its metrics behind
+// Prometheus' and Alertmanager's, on loopback until ctx ends. ready is told the
+// addresses once clients can connect; kubeconfig, if not empty, is written before
+// that and removed at the end.
+func ServeBundle(ctx context.Context, name, addr, kubeconfig string, ready func(Served) error) error {
 	b, closer, err := openBundle(name)
 	if err != nil {
 		return err
@@ -89,7 +104,19 @@ func ServeBundle(ctx context.Context, name, addr, kubeconfig string, ready func(
 		}
 		defer func() { _ = os.Remove(kubeconfig) }()
 	}
-	if err := ready(url); err != nil {
+	served := Served{Kubernetes: url}
+	if metrics, alerts := prometheus.Holds(b.FS()); metrics || alerts {
+		m, err := prometheus.Open(b.FS(), b.Clock(), prometheus.DefaultLimits())
+		if err != nil {
+			return fmt.Errorf("bundle %s: %w", name, err)
+		}
+		var stop func()
+		if served.Metrics, stop, err = m.Serve(ctx); err != nil {
+			return fmt.Errorf("listen: %w", err)
+		}
+		defer stop()
+	}
+	if err := ready(served); err != nil {
 		return err
 	}
 	<-ctx.Done()

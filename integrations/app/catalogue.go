@@ -16,6 +16,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra"
 	"github.com/gumshoe-ai/gumshoe/toolsets/fit"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
+	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 )
 
 // ToolInfo describes a tool for people and other programs.
@@ -53,7 +54,7 @@ func Tools() ([]ToolInfo, error) {
 
 // Codes lists every finding code that the shipped toolsets may emit.
 func Codes() []tool.Code {
-	return slices.Concat(kube.Codes(), dra.Codes(), fit.Codes())
+	return slices.Concat(kube.Codes(), dra.Codes(), prom.Codes(), fit.Codes())
 }
 
 // KnownActions gives a function that says whether an action is in the catalogue.

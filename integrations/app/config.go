@@ -17,6 +17,7 @@ type Config struct {
 	// Bundle is a captured incident to read instead of a cluster.
 	Bundle     string           `json:"bundle,omitempty"`
 	Kubernetes KubernetesConfig `json:"kubernetes,omitzero"`
+	Prometheus PrometheusConfig `json:"prometheus,omitzero"`
 	Model      ModelConfig      `json:"model,omitzero"`
 	Budget     BudgetConfig     `json:"budget,omitzero"`
 	// Runbooks are directories of runbooks laid over the ones that ship.
@@ -137,6 +138,9 @@ func (c Config) Validate() error {
 		return errors.New("budget: steps, tokens, cost and timeout cannot be negative")
 	case c.Model.Window < 0:
 		return fmt.Errorf("model.window %d: a context window is a positive number of tokens", c.Model.Window)
+	}
+	if err := c.Prometheus.validate(); err != nil {
+		return err
 	}
 	if err := c.Store.validate(); err != nil {
 		return err

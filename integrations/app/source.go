@@ -16,6 +16,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle/apiserver"
+	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 )
 
 // source is where the facts come from: a live cluster or a bundle.
@@ -28,11 +29,13 @@ type source struct {
 	close     func() error
 	// protobuf says that the server speaks it.
 	protobuf bool
+	// metrics says where metrics and alerts are read.
+	metrics prom.ClientConfig
 }
 
 // liveSource finds the cluster the way kubectl does; in a pod without a
 // kubeconfig it uses the pod's own identity.
-func liveSource(c KubernetesConfig) (*source, error) {
+func liveSource(c KubernetesConfig, p PrometheusConfig) (*source, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	if c.Kubeconfig != "" {
 		if _, err := os.Stat(c.Kubeconfig); err != nil {
@@ -68,7 +71,11 @@ func liveSource(c KubernetesConfig) (*source, error) {
 	cfg.WarningHandler = rest.NoWarnings{} // what is deprecated is the reader's business, not the asker's
 	// Packing and unpacking whole lists costs more than a near network saves.
 	cfg.DisableCompression = near(cfg.Host) || len(raw.Contexts) == 0
-	return &source{rest: cfg, cluster: first(name, "in-cluster"), namespace: ns, now: time.Now, close: func() error { return nil }, protobuf: true}, nil
+	src := &source{rest: cfg, cluster: first(name, "in-cluster"), namespace: ns, now: time.Now, close: func() error { return nil }, protobuf: true}
+	if src.metrics, err = liveMetrics(p, src, len(raw.Contexts) == 0); err != nil {
+		return nil, err
+	}
+	return src, nil
 }
 
 // near reports whether a server is on this machine.
@@ -86,7 +93,7 @@ func openSource(ctx context.Context, c Config) (*source, error) {
 	if c.Bundle != "" {
 		return bundleSource(ctx, c.Bundle)
 	}
-	return liveSource(c.Kubernetes)
+	return liveSource(c.Kubernetes, c.Prometheus)
 }
 
 func first(s ...string) string {
@@ -123,5 +130,9 @@ func recorded(_ context.Context, b *bundle.Bundle, closer func() error) (*source
 	if err != nil {
 		return nil, errors.Join(&tool.Error{Kind: tool.Unreachable, User: "bundle: " + err.Error(), Err: err}, closer())
 	}
-	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer}, nil
+	metrics, err := recordedMetrics(b)
+	if err != nil {
+		return nil, errors.Join(err, closer())
+	}
+	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer, metrics: metrics}, nil
 }

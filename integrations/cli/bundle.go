@@ -63,10 +63,13 @@ func fresh(out string) error {
 func newServe(g *globals) *cobra.Command {
 	var out, addr string
 	cmd := &cobra.Command{
-		Use: "serve DIR", Short: "Put a recording behind the Kubernetes API on loopback; changes stay in memory", Args: argCount(1, 1, "one bundle"),
+		Use: "serve DIR", Short: "Put a recording behind the Kubernetes, Prometheus and Alertmanager APIs on loopback; changes stay in memory", Args: argCount(1, 1, "one bundle"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			err := app.ServeBundle(cmd.Context(), args[0], addr, out, func(url string) error {
-				_, err := fmt.Fprintf(g.streams.Out, "serving %s at %s\n", args[0], url)
+			err := app.ServeBundle(cmd.Context(), args[0], addr, out, func(at app.Served) error {
+				_, err := fmt.Fprintf(g.streams.Out, "serving %s at %s\n", args[0], at.Kubernetes)
+				if err == nil && at.Metrics != "" {
+					_, err = fmt.Fprintf(g.streams.Out, "Prometheus and Alertmanager at %s\n", at.Metrics)
+				}
 				if err == nil && out != "" {
 					_, err = fmt.Fprintf(g.streams.Out, "kubectl --kubeconfig %s get pods -A\n", out)
 				}

@@ -59,11 +59,16 @@ func (t *Toolset) whatIf(ctx context.Context, in WhatIfIn) (tool.Output[WhatIf],
 	if err != nil {
 		return none, err
 	}
-	// An allocated claim is tried as if it were not allocated.
+	// An allocated claim is tried as if it were not allocated; but not beside others
+	// that the pod still waits for: the scheduler leaves it where it is.
+	waits := s.pod != nil && s.pod.Spec.NodeName == "" && len(newAttempt(w, s.pod, s.claims).tried()) > 0
 	free := make([]*resourceapi.ResourceClaim, len(s.claims))
 	for i, c := range s.claims {
-		free[i] = c.DeepCopy()
-		free[i].Status = resourceapi.ResourceClaimStatus{}
+		free[i] = c
+		if !waits || c.Name == in.Claim {
+			free[i] = c.DeepCopy()
+			free[i].Status = resourceapi.ResourceClaimStatus{}
+		}
 	}
 	a := newAttempt(w, s.pod, free)
 	if in.Node != "" {

@@ -106,7 +106,7 @@ func (s *Server) denied(a attributes) error {
 	if res == nil {
 		return nil
 	}
-	if limit := s.bundle.Manifest.Namespaces; len(limit) > 0 && res.Namespaced && !s.bundle.HasNamespace(a.namespace) {
+	if limit := s.bundle.Manifest.Namespaces; len(limit) > 0 && res.Namespaced && !s.bundle.HasNamespace(a.namespace) && !s.bundle.HasAcross(res.gvr.GroupResource()) {
 		ofCluster := a.group == "" && a.resource == "events" && a.namespace == metav1.NamespaceDefault
 		if !ofCluster {
 			return forbid(a, "the bundle holds only the namespaces "+strings.Join(limit, ", "))

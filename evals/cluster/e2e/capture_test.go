@@ -166,7 +166,7 @@ func serve(t *testing.T, dir string) (url, kubeconfig string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	urls, ended := make(chan string, 1), make(chan error, 1)
 	go func() {
-		ended <- app.ServeBundle(ctx, dir, "127.0.0.1:0", kubeconfig, func(u string) error { urls <- u; return nil })
+		ended <- app.ServeBundle(ctx, dir, "127.0.0.1:0", kubeconfig, func(s app.Served) error { urls <- s.Kubernetes; return nil })
 	}()
 	t.Cleanup(func() {
 		cancel()
