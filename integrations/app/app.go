@@ -147,7 +147,11 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []tool.Toolset{k, d, p, f}, nil
+	g, err := newGPU(src, k)
+	if err != nil {
+		return nil, err
+	}
+	return []tool.Toolset{k, d, p, f, g}, nil
 }
 
 // Investigate answers one question. The report is complete also when the error
