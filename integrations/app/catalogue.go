@@ -13,10 +13,12 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/investigate"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/runbooks"
+	"github.com/gumshoe-ai/gumshoe/toolsets/cilium"
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra"
 	"github.com/gumshoe-ai/gumshoe/toolsets/fit"
 	"github.com/gumshoe-ai/gumshoe/toolsets/gpu"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
+	"github.com/gumshoe-ai/gumshoe/toolsets/logs"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 )
 
@@ -55,7 +57,15 @@ func Tools() ([]ToolInfo, error) {
 
 // Codes lists every finding code that the shipped toolsets may emit.
 func Codes() []tool.Code {
-	return slices.Concat(kube.Codes(), dra.Codes(), prom.Codes(), fit.Codes(), gpu.Codes())
+	return slices.Concat(
+		kube.Codes(),
+		dra.Codes(),
+		prom.Codes(),
+		fit.Codes(),
+		cilium.Codes(),
+		logs.Codes(),
+		gpu.Codes(),
+	)
 }
 
 // KnownActions gives a function that says whether an action is in the catalogue.
