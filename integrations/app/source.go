@@ -31,11 +31,13 @@ type source struct {
 	protobuf bool
 	// metrics says where metrics and alerts are read.
 	metrics prom.ClientConfig
+	// flows says where network flows are read.
+	flows flowSource
 }
 
 // liveSource finds the cluster the way kubectl does; in a pod without a
 // kubeconfig it uses the pod's own identity.
-func liveSource(c KubernetesConfig, p PrometheusConfig) (*source, error) {
+func liveSource(c KubernetesConfig, p PrometheusConfig, h HubbleConfig) (*source, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	if c.Kubeconfig != "" {
 		if _, err := os.Stat(c.Kubeconfig); err != nil {
@@ -75,6 +77,9 @@ func liveSource(c KubernetesConfig, p PrometheusConfig) (*source, error) {
 	if src.metrics, err = liveMetrics(p, src, len(raw.Contexts) == 0); err != nil {
 		return nil, err
 	}
+	if src.flows, err = liveFlows(h, len(raw.Contexts) == 0); err != nil {
+		return nil, err
+	}
 	return src, nil
 }
 
@@ -93,7 +98,7 @@ func openSource(ctx context.Context, c Config) (*source, error) {
 	if c.Bundle != "" {
 		return bundleSource(ctx, c.Bundle)
 	}
-	return liveSource(c.Kubernetes, c.Prometheus)
+	return liveSource(c.Kubernetes, c.Prometheus, c.Hubble)
 }
 
 func first(s ...string) string {
@@ -134,5 +139,10 @@ func recorded(_ context.Context, b *bundle.Bundle, closer func() error) (*source
 	if err != nil {
 		return nil, errors.Join(err, closer())
 	}
-	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer, metrics: metrics}, nil
+	flows, stop, err := recordedFlows(b)
+	if err != nil {
+		return nil, errors.Join(err, closer())
+	}
+	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, metrics: metrics, flows: flows,
+		close: func() error { return errors.Join(stop(), closer()) }}, nil
 }
