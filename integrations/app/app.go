@@ -147,11 +147,20 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	n, err := newCilium(src, k)
-	if err != nil {
-		return nil, err
+	out := []tool.Toolset{k, d, p, f}
+	for _, build := range []func() (tool.Toolset, error){
+		func() (tool.Toolset, error) { return newCilium(src, k) },
+		func() (tool.Toolset, error) { return newLogs(src, k) },
+		func() (tool.Toolset, error) { return newStorage(src, k) },
+		func() (tool.Toolset, error) { return newServing(src, k, client) },
+	} {
+		ts, err := build()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, ts)
 	}
-	return []tool.Toolset{k, d, p, f, n}, nil
+	return out, nil
 }
 
 // Investigate answers one question. The report is complete also when the error
