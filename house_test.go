@@ -37,6 +37,8 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"toolsets/dra", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/cilium", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/cilium", module + "/toolsets/dra", "never another toolset"},
+	{"toolsets/cilium", "github.com/cilium/cilium/pkg", "the API alone is small; the rest of Cilium is not"},
+	{"evals/bundle", "github.com/cilium/cilium/pkg", "the API alone is small; the rest of Cilium is not"},
 	{"toolsets/fit", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/fit", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets/serving", module + "/toolsets/kube", "never another toolset"},

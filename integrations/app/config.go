@@ -19,6 +19,7 @@ type Config struct {
 	Kubernetes KubernetesConfig `json:"kubernetes,omitzero"`
 	Prometheus PrometheusConfig `json:"prometheus,omitzero"`
 	GPU        GPUConfig        `json:"gpu,omitzero"`
+	Hubble     HubbleConfig     `json:"hubble,omitzero"`
 	Model      ModelConfig      `json:"model,omitzero"`
 	Budget     BudgetConfig     `json:"budget,omitzero"`
 	// Runbooks are directories of runbooks laid over the ones that ship.
@@ -140,14 +141,15 @@ func (c Config) Validate() error {
 	case c.Model.Window < 0:
 		return fmt.Errorf("model.window %d: a context window is a positive number of tokens", c.Model.Window)
 	}
-	if err := c.Prometheus.validate(); err != nil {
-		return err
-	}
-	if err := c.GPU.validate(); err != nil {
-		return err
-	}
-	if err := c.Store.validate(); err != nil {
-		return err
+	for _, section := range []interface{ validate() error }{
+		c.Prometheus,
+		c.GPU,
+		c.Hubble,
+		c.Store,
+	} {
+		if err := section.validate(); err != nil {
+			return err
+		}
 	}
 	for _, name := range append([]string{c.Model.Name}, c.Model.Fallback...) {
 		if name == "" || name == Offline {

@@ -33,11 +33,13 @@ type source struct {
 	metrics prom.ClientConfig
 	// nvml holds the reports of gumshoe-nvml; nil means that there are none.
 	nvml fs.FS
+	// flows says where network flows are read.
+	flows flowSource
 }
 
 // liveSource finds the cluster the way kubectl does; in a pod without a
 // kubeconfig it uses the pod's own identity.
-func liveSource(c KubernetesConfig, p PrometheusConfig) (*source, error) {
+func liveSource(c KubernetesConfig, p PrometheusConfig, h HubbleConfig) (*source, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	if c.Kubeconfig != "" {
 		if _, err := os.Stat(c.Kubeconfig); err != nil {
@@ -77,6 +79,9 @@ func liveSource(c KubernetesConfig, p PrometheusConfig) (*source, error) {
 	if src.metrics, err = liveMetrics(p, src, len(raw.Contexts) == 0); err != nil {
 		return nil, err
 	}
+	if src.flows, err = liveFlows(h, len(raw.Contexts) == 0); err != nil {
+		return nil, err
+	}
 	return src, nil
 }
 
@@ -95,7 +100,7 @@ func openSource(ctx context.Context, c Config) (*source, error) {
 	if c.Bundle != "" {
 		return bundleSource(ctx, c.Bundle)
 	}
-	src, err := liveSource(c.Kubernetes, c.Prometheus)
+	src, err := liveSource(c.Kubernetes, c.Prometheus, c.Hubble)
 	if err != nil {
 		return nil, err
 	}
@@ -141,5 +146,10 @@ func recorded(_ context.Context, b *bundle.Bundle, closer func() error) (*source
 	if err != nil {
 		return nil, errors.Join(err, closer())
 	}
-	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer, metrics: metrics, nvml: recordedNVML(b.FS())}, nil
+	flows, stop, err := recordedFlows(b)
+	if err != nil {
+		return nil, errors.Join(err, closer())
+	}
+	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, metrics: metrics, flows: flows, nvml: recordedNVML(b.FS()),
+		close: func() error { return errors.Join(stop(), closer()) }}, nil
 }

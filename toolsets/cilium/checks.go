@@ -11,7 +11,7 @@ func (t *Toolset) Checks() []tool.Check {
 	is := func(group, kind string) func(incident.Ref) bool {
 		return func(r incident.Ref) bool { return r.Group == group && r.Kind == kind && r.Name != "" }
 	}
-	return []tool.Check{
+	checks := []tool.Check{
 		{
 			Name: "network policy of", Tool: "cilium_policy", Applies: is("", "Pod"),
 			Args:   func(r incident.Ref) any { return PolicyIn{Namespace: r.Namespace, Pod: r.Name} },
@@ -23,4 +23,19 @@ func (t *Toolset) Checks() []tool.Check {
 			Follow: []string{graph.ServedBy},
 		},
 	}
+	// Without Hubble no flow is looked for: Status says that none were seen.
+	t.mu.Lock()
+	flows := t.hubble != nil && t.hubble.here
+	t.mu.Unlock()
+	if flows {
+		checks = append(checks, tool.Check{
+			Name: "network flows of", Tool: "cilium_flows", Applies: is("", "Pod"),
+			Args:   func(r incident.Ref) any { return FlowsIn{Namespace: r.Namespace, Pod: r.Name} },
+			Follow: []string{graph.Calls, graph.IsolatedBy, graph.RunsOn},
+		}, tool.Check{
+			Name: "dropped flows in", Tool: "cilium_flows", Applies: is("", "Namespace"), Survey: true,
+			Args: func(r incident.Ref) any { return FlowsIn{Namespace: r.Name} },
+		})
+	}
+	return checks
 }
