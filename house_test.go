@@ -37,6 +37,8 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"toolsets/dra", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/fit", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/fit", module + "/toolsets/dra", "never another toolset"},
+	{"toolsets/nodepool", module + "/toolsets/kube", "never another toolset"},
+	{"toolsets/nodepool", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets/storage", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/storage", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets", module + "/integrations", "imports only go down the floors"},

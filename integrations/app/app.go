@@ -151,7 +151,11 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []tool.Toolset{k, d, p, f, st}, nil
+	np, err := newNodepool(src, k)
+	if err != nil {
+		return nil, err
+	}
+	return []tool.Toolset{k, d, p, f, st, np}, nil
 }
 
 // Investigate answers one question. The report is complete also when the error

@@ -16,6 +16,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra"
 	"github.com/gumshoe-ai/gumshoe/toolsets/fit"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
+	"github.com/gumshoe-ai/gumshoe/toolsets/nodepool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 	"github.com/gumshoe-ai/gumshoe/toolsets/storage"
 )
@@ -55,7 +56,7 @@ func Tools() ([]ToolInfo, error) {
 
 // Codes lists every finding code that the shipped toolsets may emit.
 func Codes() []tool.Code {
-	return slices.Concat(kube.Codes(), dra.Codes(), prom.Codes(), fit.Codes(), storage.Codes())
+	return slices.Concat(kube.Codes(), dra.Codes(), prom.Codes(), fit.Codes(), storage.Codes(), nodepool.Codes())
 }
 
 // KnownActions gives a function that says whether an action is in the catalogue.
