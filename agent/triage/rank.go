@@ -131,8 +131,9 @@ func (s *session) explainer(c *candidate, all []*candidate) *candidate {
 			continue
 		}
 		// Two things that depend on each other explain nothing: keep both.
-		// That an agent runs on the node which fails for want of it is no such circle.
-		if s.depends(o.cause.Subject, c.cause.Subject) && !severer && !s.agentOf(o, c) {
+		// That an agent runs on the node which fails for want of it is no such circle,
+		// nor that the victim of a peer is owned by the same job as the peer.
+		if s.depends(o.cause.Subject, c.cause.Subject) && !severer && !s.agentOf(o, c) && !s.victimOf(c, o) {
 			continue
 		}
 		if best == nil || o.score > best.score {
@@ -160,6 +161,16 @@ func byAgent(f incident.Finding) bool {
 func (s *session) agentOf(o, c *candidate) bool {
 	back := s.graph.Path(o.cause.Subject, c.cause.Subject)
 	return byAgent(c.finding) && len(back) == 1 && beneath(back)
+}
+
+// victimOf reports whether c's subject is known to suffer from its peer, o's
+// subject, and not the other way round.
+func (s *session) victimOf(c, o *candidate) bool {
+	suffers := func(from, to incident.Ref) bool {
+		way := s.graph.Path(from, to)
+		return len(way) == 1 && way[0].Relation == graph.GroupedWith
+	}
+	return suffers(c.cause.Subject, o.cause.Subject) && !suffers(o.cause.Subject, c.cause.Subject)
 }
 
 // notLater reports whether o may have caused c: a cause does not begin after

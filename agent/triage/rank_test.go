@@ -33,6 +33,14 @@ func TestRanking(t *testing.T) {
 		{"one that is about as sure does", func(l *lab) {
 			pending(l).edge("Pod a/x -needs-> ResourceClaim a/c").says("Pod a/x", "fault", "no_fit", 0.93).says("ResourceClaim a/c", "fault", "held", 0.89)
 		}, "", []string{"root_cause", "cause lab.held on ResourceClaim a/c 0.89"}},
+		{"the victim of a peer is explained by it although one job owns both", func(l *lab) {
+			l.says("Job a/j", "symptom", "failed", 0.6).edge("Job a/j -owns-> Pod a/x", "Job a/j -owns-> Pod a/y", "Pod a/x -controlled-by-> Job a/j", "Pod a/y -controlled-by-> Job a/j", "Pod a/x -grouped-with-> Pod a/y").
+				says("Pod a/x", "fault", "exit", 0.9).says("Pod a/y", "fault", "exit", 0.9)
+		}, "why did job a/j fail", []string{"root_cause", "cause lab.exit on Pod a/y 0.90"}},
+		{"two that are each other's victims are both named", func(l *lab) {
+			l.says("Job a/j", "symptom", "failed", 0.6).edge("Job a/j -owns-> Pod a/x", "Job a/j -owns-> Pod a/y", "Pod a/x -grouped-with-> Pod a/y", "Pod a/y -grouped-with-> Pod a/x").
+				says("Pod a/x", "fault", "exit", 0.9).says("Pod a/y", "fault", "exit", 0.9)
+		}, "why did job a/j fail", []string{"root_cause", "cause lab.exit on Pod a/x 0.90", "cause lab.exit on Pod a/y 0.90"}},
 		{"a severer one explains a milder one that is surer", func(l *lab) {
 			pending(l).edge("Pod a/x -needs-> ResourceClaim a/c").says("Pod a/x", "fault", "waiting", 0.89).says("ResourceClaim a/c", "fault", "gone", 0.9)
 		}, "", []string{"root_cause", "cause lab.gone on ResourceClaim a/c 0.90"}},

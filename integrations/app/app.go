@@ -147,15 +147,26 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	st, err := newStorage(src, k)
-	if err != nil {
-		return nil, err
+	out := []tool.Toolset{k, d, p, f}
+	for _, build := range []func() (tool.Toolset, error){
+		func() (tool.Toolset, error) { return newCilium(src, k) },
+		func() (tool.Toolset, error) { return newLogs(src, k) },
+		func() (tool.Toolset, error) { return newStorage(src, k) },
+		func() (tool.Toolset, error) { return newServing(src, k, client) },
+		func() (tool.Toolset, error) { return newGPU(src, k) },
+	} {
+		ts, err := build()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, ts)
 	}
 	np, err := newNodepool(src, k)
 	if err != nil {
 		return nil, err
 	}
 	return []tool.Toolset{k, d, p, f, st, np}, nil
+	return out, nil
 }
 
 // Investigate answers one question. The report is complete also when the error
