@@ -152,6 +152,7 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 		func() (tool.Toolset, error) { return newCilium(src, k) },
 		func() (tool.Toolset, error) { return newLogs(src, k) },
 		func() (tool.Toolset, error) { return newStorage(src, k) },
+		func() (tool.Toolset, error) { return newNodepool(src, k) },
 		func() (tool.Toolset, error) { return newServing(src, k, client) },
 		func() (tool.Toolset, error) { return newGPU(src, k) },
 	} {
@@ -161,11 +162,6 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 		}
 		out = append(out, ts)
 	}
-	np, err := newNodepool(src, k)
-	if err != nil {
-		return nil, err
-	}
-	return []tool.Toolset{k, d, p, f, st, np}, nil
 	return out, nil
 }
 

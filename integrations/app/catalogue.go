@@ -94,7 +94,6 @@ func Toolsets() ([]ToolsetInfo, error) {
 
 // Codes lists every finding code that the shipped toolsets may emit.
 func Codes() []tool.Code {
-	return slices.Concat(kube.Codes(), dra.Codes(), prom.Codes(), fit.Codes(), storage.Codes(), nodepool.Codes())
 	return slices.Concat(
 		kube.Codes(),
 		dra.Codes(),
@@ -103,6 +102,7 @@ func Codes() []tool.Code {
 		cilium.Codes(),
 		logs.Codes(),
 		storage.Codes(),
+		nodepool.Codes(),
 		serving.Codes(),
 		gpu.Codes(),
 	)
