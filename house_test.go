@@ -41,6 +41,8 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"evals/bundle", "github.com/cilium/cilium/pkg", "the API alone is small; the rest of Cilium is not"},
 	{"toolsets/fit", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/fit", module + "/toolsets/dra", "never another toolset"},
+	{"toolsets/nodepool", module + "/toolsets/kube", "never another toolset"},
+	{"toolsets/nodepool", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets/serving", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/serving", module + "/toolsets/fit", "never another toolset"},
 	{"toolsets/gpu", module + "/toolsets/kube", "never another toolset"},

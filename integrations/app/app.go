@@ -176,6 +176,7 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 		func() (tool.Toolset, error) { return newCilium(src, k) },
 		func() (tool.Toolset, error) { return newLogs(src, k) },
 		func() (tool.Toolset, error) { return newStorage(src, k) },
+		func() (tool.Toolset, error) { return newNodepool(src, k) },
 		func() (tool.Toolset, error) { return newServing(src, k, client) },
 		func() (tool.Toolset, error) { return newGPU(src, k) },
 	} {

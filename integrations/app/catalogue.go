@@ -19,6 +19,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/gpu"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
 	"github.com/gumshoe-ai/gumshoe/toolsets/logs"
+	"github.com/gumshoe-ai/gumshoe/toolsets/nodepool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 	"github.com/gumshoe-ai/gumshoe/toolsets/serving"
 	"github.com/gumshoe-ai/gumshoe/toolsets/storage"
@@ -101,6 +102,7 @@ func Codes() []tool.Code {
 		cilium.Codes(),
 		logs.Codes(),
 		storage.Codes(),
+		nodepool.Codes(),
 		serving.Codes(),
 		gpu.Codes(),
 	)
