@@ -38,7 +38,7 @@ const (
 	ServedBy     = "served-by"     // PersistentVolumeClaim, Pod -> the workload or agent pod that has to act for it
 	GroupedWith  = "grouped-with"  // Pod -> the failed peer of its group that it is a victim of
 	BlockedBy    = "blocked-by"    // Pod -> what the scheduler counts against it (Node, quota)
-	Has          = "has"           // Node -> a Device in it; what runs on the node does not depend on it for that, see Reach
+	Has          = "has"           // Node -> a Device in it, or the pod that looks after its devices; what runs on the node does not depend on it for that, see Path
 	PartOf       = "part-of"       // Device (a MIG instance) -> the Device it is cut from
 	LinkedTo     = "linked-to"     // Device -> the Device at the other end of its links
 )
