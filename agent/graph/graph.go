@@ -27,7 +27,8 @@ const (
 	Mounts       = "mounts"        // Pod -> PersistentVolumeClaim
 	BoundTo      = "bound-to"      // PVC -> PersistentVolume
 	Selects      = "selects"       // Service -> Pod; PodDisruptionBudget -> Pod
-	RoutesTo     = "routes-to"     // Ingress, HTTPRoute -> Service
+	RoutesTo     = "routes-to"     // Ingress, HTTPRoute -> Service, InferencePool
+	PickedBy     = "picked-by"     // InferencePool -> the Service of its endpoint picker
 	Scales       = "scales"        // HorizontalPodAutoscaler -> Deployment
 	LimitedBy    = "limited-by"    // ReplicaSet, Pod -> ResourceQuota, LimitRange
 	GuardedBy    = "guarded-by"    // anything -> admission webhook configuration; webhook -> Service
@@ -38,6 +39,11 @@ const (
 	ServedBy     = "served-by"     // PersistentVolumeClaim, Pod -> the workload or agent pod that has to act for it
 	GroupedWith  = "grouped-with"  // Pod -> the failed peer of its group that it is a victim of
 	BlockedBy    = "blocked-by"    // Pod -> what the scheduler counts against it (Node, quota)
+	AttachedBy   = "attached-by"   // PersistentVolume -> VolumeAttachment
+	AttachedTo   = "attached-to"   // VolumeAttachment -> Node
+	UsedBy       = "used-by"       // PersistentVolumeClaim -> the workload whose own pods share it
+	InPool       = "in-pool"       // Node -> NodePool, MachineDeployment
+	GrownBy      = "grown-by"      // Pod, ResourceClaim -> the NodePool or NodeClaim that has to add a node for it
 	Has          = "has"           // Node -> a Device in it, or the pod that looks after its devices; what runs on the node does not depend on it for that, see Path
 	PartOf       = "part-of"       // Device (a MIG instance) -> the Device it is cut from
 	LinkedTo     = "linked-to"     // Device -> the Device at the other end of its links
