@@ -16,6 +16,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle/apiserver"
+	"github.com/gumshoe-ai/gumshoe/toolsets/gpu/nvml"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 )
 
@@ -32,7 +33,7 @@ type source struct {
 	// metrics says where metrics and alerts are read.
 	metrics prom.ClientConfig
 	// nvml holds the reports of gumshoe-nvml; nil means that there are none.
-	nvml fs.FS
+	nvml *nvml.Dir
 	// flows says where network flows are read.
 	flows flowSource
 }
@@ -104,7 +105,7 @@ func openSource(ctx context.Context, c Config) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
-	src.nvml = c.GPU.files()
+	src.nvml = c.GPU.reports()
 	return src, nil
 }
 
