@@ -84,7 +84,7 @@ func assemble(cfg Config, src *source) (*App, error) {
 	a := &App{cfg: cfg, src: src, redactor: redact.New(), detector: redact.NewDetector(), closers: []func() error{src.close}}
 	// client-go logs through klog: nothing of it may reach a terminal by itself.
 	klog.SetLogger(logr.FromSlogHandler(slog.DiscardHandler))
-	for _, secret := range append(cfg.Prometheus.secrets(), cfg.Model.apiKey, src.rest.BearerToken, src.rest.Password) {
+	for _, secret := range append(append(cfg.Prometheus.secrets(), cfg.Loki.secrets()...), cfg.Model.apiKey, src.rest.BearerToken, src.rest.Password) {
 		a.redactor.AddKnown(secret, "credential")
 	}
 	lib, err := Library(cfg)
@@ -92,6 +92,7 @@ func assemble(cfg Config, src *source) (*App, error) {
 		return nil, errors.Join(err, a.Close())
 	}
 	a.library = lib
+	src.cfg = cfg
 	if a.toolsets, err = toolsets(src); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -151,7 +152,7 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []tool.Toolset{k, d, p, f, l}, nil
+	return append([]tool.Toolset{k, d, p, f}, l...), nil
 }
 
 // Investigate answers one question. The report is complete also when the error

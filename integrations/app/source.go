@@ -29,6 +29,11 @@ type source struct {
 	close     func() error
 	// protobuf says that the server speaks it.
 	protobuf bool
+	// cfg is the whole configuration, for the parts that only one room reads.
+	cfg Config
+	// inCluster says that Services are reached by their own names. live and recorded
+	// tell a cluster from a bundle; a list of what ships has neither.
+	inCluster, live, recorded bool
 	// metrics says where metrics and alerts are read.
 	metrics prom.ClientConfig
 }
@@ -71,7 +76,7 @@ func liveSource(c KubernetesConfig, p PrometheusConfig) (*source, error) {
 	cfg.WarningHandler = rest.NoWarnings{} // what is deprecated is the reader's business, not the asker's
 	// Packing and unpacking whole lists costs more than a near network saves.
 	cfg.DisableCompression = near(cfg.Host) || len(raw.Contexts) == 0
-	src := &source{rest: cfg, cluster: first(name, "in-cluster"), namespace: ns, now: time.Now, close: func() error { return nil }, protobuf: true}
+	src := &source{rest: cfg, cluster: first(name, "in-cluster"), namespace: ns, now: time.Now, close: func() error { return nil }, protobuf: true, live: true, inCluster: len(raw.Contexts) == 0}
 	if src.metrics, err = liveMetrics(p, src, len(raw.Contexts) == 0); err != nil {
 		return nil, err
 	}
@@ -134,5 +139,5 @@ func recorded(_ context.Context, b *bundle.Bundle, closer func() error) (*source
 	if err != nil {
 		return nil, errors.Join(err, closer())
 	}
-	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer, metrics: metrics}, nil
+	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer, metrics: metrics, recorded: true}, nil
 }
