@@ -35,6 +35,8 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"evals/bundle", "github.com/prometheus/prometheus/discovery", "the engine alone is small; service discovery links the clients of every cloud"},
 	{"evals/bundle", "github.com/aws", "the engine alone is small; service discovery links the clients of every cloud"},
 	{"toolsets/dra", module + "/toolsets/kube", "never another toolset"},
+	{"toolsets/cilium", module + "/toolsets/kube", "never another toolset"},
+	{"toolsets/cilium", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets/fit", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/fit", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets/logs", module + "/toolsets/kube", "never another toolset"},

@@ -2,6 +2,7 @@ package triage
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -49,6 +50,19 @@ func (s *session) conclude(fired []*candidate) incident.Assessment {
 		a.Hypotheses = append(a.Hypotheses, h)
 	}
 	return a
+}
+
+// measured are alerts about a quantity, which the objects of a cluster do not show.
+var measured = regexp.MustCompile(`(?i)filling|outofspace|almostout|spacelow|diskfull|throttl|latency|errorbudget|burn|saturat|overcommit|temperature|memory(?:usage|high|pressure)|cpu(?:usage|high)|high(?:memory|cpu|load)|errorrate|errors?high|5xx|4xx|slow|utili[sz]ation|\becc|xid|nvlink|dcgm|clockevent|iops|inode`)
+
+// unmeasured takes back that all is well, where an alert speaks of a quantity that
+// nothing here has read.
+func unmeasured(a *incident.Alert, d *incident.Diagnosis) {
+	if a == nil || d.Outcome != incident.Healthy || !measured.MatchString(a.Name) {
+		return
+	}
+	d.Outcome = incident.Inconclusive
+	d.NotSeen = append(d.NotSeen, incident.Gap{Source: "what alert " + a.Name + " measures", Why: "it is about a quantity that the objects of the cluster do not show; they show nothing abnormal", Fix: "connect the source of the metric"})
 }
 
 // candidates merges the faults that were found with what runbooks say about

@@ -120,8 +120,12 @@ func (s *session) explainer(c *candidate, all []*candidate) *candidate {
 		}
 		severer := o.severity.Weight() > c.severity.Weight()
 		allowed := slack
-		if o.severity == incident.Critical {
+		if o.severity == incident.Critical || c.finding.Params["below"] != "" && beneath(there) {
 			allowed = criticalSlack
+		}
+		// What is not there is explained by what should have made it, however sure.
+		if c.finding.Params["made_by"] != "" {
+			allowed = 1
 		}
 		if !s.depends(c.cause.Subject, o.cause.Subject) || o.cause.Confidence+allowed < c.cause.Confidence && !severer {
 			continue

@@ -138,6 +138,11 @@ func (t *Triage) Assess(ctx context.Context, q incident.Question, caller tool.Ca
 	}
 	a := s.conclude(fired)
 	a.Diagnosis.Ask = ask
+	alert := q.Alert
+	if alert == nil {
+		alert = r.alert
+	}
+	unmeasured(alert, &a.Diagnosis)
 	return a, nil
 }
 

@@ -198,8 +198,26 @@ func (s *session) next(looks []look, depth int) []incident.Ref {
 			for _, e := range s.graph.Out(l.subject) {
 				if e.Relation == rel {
 					add(e.To)
+					for _, further := range s.past(e.To, l.check.Follow) {
+						add(further)
+					}
 				}
 			}
+		}
+	}
+	return out
+}
+
+// past gives what a thing leads to that no check judges, a Secret that is not there
+// for one: the walk would end at it.
+func (s *session) past(r incident.Ref, follow []string) []incident.Ref {
+	if slices.ContainsFunc(s.checks, func(c tool.Check) bool { return c.Applies(r) }) {
+		return nil
+	}
+	var out []incident.Ref
+	for _, e := range s.graph.Out(r) {
+		if slices.Contains(follow, e.Relation) {
+			out = append(out, e.To)
 		}
 	}
 	return out

@@ -148,11 +148,21 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := newLogs(src, k)
-	if err != nil {
-		return nil, err
+	out := []tool.Toolset{k, d, p, f}
+	for _, build := range []func() (tool.Toolset, error){
+		func() (tool.Toolset, error) { return newCilium(src, k) },
+		func() (tool.Toolset, error) { return newLogs(src, k) },
+		func() (tool.Toolset, error) { return newLoki(src, k) },
+	} {
+		ts, err := build()
+		if err != nil {
+			return nil, err
+		}
+		if ts != nil {
+			out = append(out, ts)
+		}
 	}
-	return append([]tool.Toolset{k, d, p, f}, l...), nil
+	return out, nil
 }
 
 // Investigate answers one question. The report is complete also when the error

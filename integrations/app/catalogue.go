@@ -13,6 +13,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/investigate"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/runbooks"
+	"github.com/gumshoe-ai/gumshoe/toolsets/cilium"
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra"
 	"github.com/gumshoe-ai/gumshoe/toolsets/fit"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
@@ -55,7 +56,14 @@ func Tools() ([]ToolInfo, error) {
 
 // Codes lists every finding code that the shipped toolsets may emit.
 func Codes() []tool.Code {
-	return slices.Concat(kube.Codes(), dra.Codes(), prom.Codes(), fit.Codes(), logs.Codes())
+	return slices.Concat(
+		kube.Codes(),
+		dra.Codes(),
+		prom.Codes(),
+		fit.Codes(),
+		cilium.Codes(),
+		logs.Codes(),
+	)
 }
 
 // KnownActions gives a function that says whether an action is in the catalogue.

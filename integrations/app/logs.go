@@ -54,37 +54,40 @@ func (c LokiConfig) validate() error {
 	return nil
 }
 
-// newLogs wires the comparison of logs to what the Kubernetes toolset reads, and a
-// log store where there may be one. A recording holds its logs itself.
-func newLogs(src *source, k *kube.Toolset) ([]tool.Toolset, error) {
+// newLogs wires the comparison of logs to what the Kubernetes toolset reads and to
+// the log store, if there is one.
+func newLogs(src *source, k *kube.Toolset) (*logs.Toolset, error) {
 	eyes := logEyes{src: k.Source()}
 	reach := func(ctx context.Context) error {
 		_, err := k.Source().ServerVersion(ctx)
 		return err
 	}
 	c := logs.Config{Pods: eyes, Objects: eyes, Logs: eyes, Reach: reach, Cluster: src.cluster, Now: src.now}
-	var out []tool.Toolset
-	if !src.recorded {
-		client, err := lokiClient(src, k)
-		if err != nil {
-			return nil, err
-		}
-		c.Store = client
-		l, err := loki.New(client)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, l)
-	}
-	l, err := logs.New(c)
+	client, err := lokiClient(src, k)
 	if err != nil {
 		return nil, err
 	}
-	return append([]tool.Toolset{l}, out...), nil
+	if client != nil {
+		c.Store = client
+	}
+	return logs.New(c)
 }
 
-// lokiClient reads the configured Loki, or one that the cluster runs.
+// newLoki wires the log store; a recording holds its logs itself and has none.
+func newLoki(src *source, k *kube.Toolset) (tool.Toolset, error) {
+	client, err := lokiClient(src, k)
+	if err != nil || client == nil {
+		return nil, err
+	}
+	return loki.New(client)
+}
+
+// lokiClient reads the configured Loki, or one that the cluster runs; nil where the
+// source is a recording.
 func lokiClient(src *source, k *kube.Toolset) (*loki.Client, error) {
+	if src.recorded || src.loki != nil {
+		return src.loki, nil
+	}
 	c := src.cfg.Loki
 	out := loki.ClientConfig{Tenant: c.Tenant, Now: src.now}
 	f, err := c.access().found()
@@ -97,7 +100,8 @@ func lokiClient(src *source, k *kube.Toolset) (*loki.Client, error) {
 	if src.live && !c.NoDiscovery {
 		out.Discover = func(ctx context.Context) (loki.Endpoint, error) { return discoverLoki(ctx, src, k) }
 	}
-	return loki.NewClient(out), nil
+	src.loki = loki.NewClient(out)
+	return src.loki, nil
 }
 
 // discoverLoki looks for a Loki among the Services, which the Kubernetes toolset

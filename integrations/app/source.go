@@ -16,6 +16,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle/apiserver"
+	"github.com/gumshoe-ai/gumshoe/toolsets/logs/loki"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 )
 
@@ -34,6 +35,8 @@ type source struct {
 	// inCluster says that Services are reached by their own names. live and recorded
 	// tell a cluster from a bundle; a list of what ships has neither.
 	inCluster, live, recorded bool
+	// loki is made by the first toolset that reads it.
+	loki *loki.Client
 	// metrics says where metrics and alerts are read.
 	metrics prom.ClientConfig
 }

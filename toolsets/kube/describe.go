@@ -114,6 +114,8 @@ func (r *reader) describe(ctx context.Context, in describeIn) (tool.Output[Descr
 	out.Edges = describeEdges(d)
 	if judged(ref) {
 		out.Findings = notReadyFinding(r.src.Now(), u, d)
+		fs, es := r.untouched(ctx, o.m, u, d)
+		out.Findings, out.Edges = append(out.Findings, fs...), append(out.Edges, es...)
 	}
 	return out, nil
 }

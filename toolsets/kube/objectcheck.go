@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"context"
 	"fmt"
 	"regexp"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
+	"github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
 )
 
 // settle is how long a custom object may be on its way before its own "not
@@ -26,7 +28,7 @@ func objectChecks() []tool.Check {
 		Args: func(r incident.Ref) any {
 			return describeIn{Kind: r.Kind + "." + r.Group, Name: r.Name, Namespace: r.Namespace}
 		},
-		Follow:  []string{graph.Owns, graph.Claims, graph.FromTemplate, graph.Uses, graph.Mounts},
+		Follow:  []string{graph.Owns, graph.Claims, graph.FromTemplate, graph.ServedBy, graph.Uses, graph.Mounts},
 		Through: true,
 	}}
 }
@@ -152,4 +154,41 @@ func stopped(u *unstructured.Unstructured) bool {
 	}
 	n, ok, _ := unstructured.NestedInt64(u.Object, "spec", "replicas")
 	return ok && n == 0
+}
+
+// untouched finds an object that no controller has looked at, because the one that
+// looks like its own is not ready. An object that just has no status says nothing.
+func (r *reader) untouched(ctx context.Context, m source.Mapping, u *unstructured.Unstructured, d DescribeOut) ([]incident.Finding, []incident.Edge) {
+	status, _, _ := unstructured.NestedMap(u.Object, "status")
+	seen, _, _ := unstructured.NestedInt64(u.Object, "status", "observedGeneration")
+	if len(status) > 0 && (seen == 0 || seen >= u.GetGeneration()) || d.ChildCount > 0 && len(status) == 0 || r.src.Now().Sub(d.Created) < settle {
+		return nil, nil
+	}
+	deployments, err := r.src.Deployments(ctx, "")
+	if err != nil {
+		return nil, nil
+	}
+	tokens := []string{strings.ToLower(m.Kind)}
+	for _, t := range strings.FieldsFunc(m.GVR.Group, func(r rune) bool { return r == '.' || r == '-' }) {
+		if len(t) > 2 && !slices.Contains([]string{"k8s", "com", "org", "dev", "net", "sigs", "www"}, t) {
+			tokens = append(tokens, t)
+		}
+	}
+	var fs []incident.Finding
+	var es []incident.Edge
+	for _, dep := range deployments {
+		name := dep.Namespace + "/" + dep.Name
+		if !slices.ContainsFunc([]string{"operator", "controller", "manager"}, func(w string) bool { return strings.Contains(dep.Name, w) }) ||
+			!slices.ContainsFunc(tokens, func(t string) bool { return strings.Contains(name, t) }) || dep.Status.ReadyReplicas > 0 {
+			continue
+		}
+		to := r.src.Ref("apps", "Deployment", dep.Namespace, dep.Name)
+		es = append(es, incident.Edge{From: d.Ref, Relation: graph.ServedBy, To: to})
+		if len(fs) == 0 {
+			fs = append(fs, incident.Finding{Code: "kube.object_not_ready", Severity: incident.Warning, Role: incident.Symptom, Subject: d.Ref,
+				Message: fmt.Sprintf("%s is not looked at: its status is not that of generation %d, and %s, which looks like its controller, has no ready replica", d.Ref, u.GetGeneration(), to),
+				Params:  map[string]string{"condition": "status", "status": "missing", "reason": "NoController", "message": ""}})
+		}
+	}
+	return fs, es
 }

@@ -218,6 +218,11 @@ func shapedRef(src *source.Source, u *unstructured.Unstructured, field string, m
 		if kind == "" {
 			kind = "Service"
 		}
+	case "endpointPickerRef", "extensionRef":
+		// Gateway API inference extension: a Service unless another kind is said.
+		if kind == "" {
+			kind = "Service"
+		}
 	case "parentRefs":
 		if kind == "" {
 			kind, group = "Gateway", "gateway.networking.k8s.io"
@@ -231,6 +236,12 @@ func shapedRef(src *source.Source, u *unstructured.Unstructured, field string, m
 	}
 	if gv, err := schema.ParseGroupVersion(str("apiVersion")); err == nil && gv.Group != "" {
 		group = gv.Group
+	}
+	if group == "" && m["apiVersion"] == nil && !slices.Contains([]string{"Pod", "Service", "Secret", "ConfigMap", "PersistentVolumeClaim", "PersistentVolume", "ServiceAccount", "Node", "Namespace", "Endpoints", "ReplicationController"}, kind) {
+		// A kind that is not of the core belongs to the group of who names it.
+		if own := u.GroupVersionKind().Group; strings.Contains(own, ".") && !builtinGroup(own) {
+			group = own
+		}
 	}
 	if ns == "" && !strings.HasPrefix(kind, "Cluster") && !slices.Contains([]string{"Node", "Namespace", "PersistentVolume", "StorageClass", "DeviceClass", "GatewayClass", "IngressClass", "PriorityClass"}, kind) {
 		ns = u.GetNamespace()

@@ -12,6 +12,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
+	"github.com/gumshoe-ai/gumshoe/toolsets/kube/judge/filters"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
 )
 
@@ -61,12 +62,17 @@ func (j *judge) devicesMissing(ctx context.Context, v *verdict, n *corev1.Node) 
 			continue
 		}
 		sick := j.deviceAgents(ctx, v, n.Name)
-		why := "; no pod there looks like its device plugin or driver"
-		if sick != "" {
+		why, conf := "; no pod there looks like its device plugin or driver", 0.85
+		switch {
+		case sick != "":
 			why = "; " + sick
+		case err == nil:
+			// Where devices are offered through DRA, who compares the drivers of the
+			// nodes knows more than that nothing is there.
+			conf = 0.7
 		}
 		v.line("labels say that it has %s, and it offers none", name)
-		v.fault("kube.node_devices_missing", incident.Critical, 0.85, v.subject, fmt.Sprintf("node %s has the hardware of %s by its labels and offers none of it%s", n.Name, name, why), params("resource", name, "agents", strings.TrimPrefix(why, "; ")))
+		v.fault("kube.node_devices_missing", incident.Critical, conf, v.subject, fmt.Sprintf("node %s has the hardware of %s by its labels and offers none of it%s", n.Name, name, why), params("resource", name, "agents", strings.TrimPrefix(why, "; ")))
 	}
 }
 
@@ -100,6 +106,17 @@ func (j *judge) deviceAgents(ctx context.Context, v *verdict, node string) strin
 		return "its device plugin and driver pods are ready"
 	}
 	return strings.Join(limit(said, 4), ", ")
+}
+
+// short lists the nodes that lack nothing but a resource.
+func short(vs []filters.Verdict, resource string) []*corev1.Node {
+	var out []*corev1.Node
+	for _, x := range vs {
+		if len(x.Refusals) > 0 && !slices.ContainsFunc(x.Refusals, func(r filters.Refusal) bool { return r.Filter != filters.Resource || r.Key != resource }) {
+			out = append(out, x.Node)
+		}
+	}
+	return out
 }
 
 // idle ties a pod that finds no device to the nodes that should have some and

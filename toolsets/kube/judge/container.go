@@ -200,7 +200,7 @@ func (j *judge) preparing(ctx context.Context, v *verdict, p *corev1.Pod, c core
 	v.line("log of %s says: %s", c.Name, l.line)
 	v.symptom("kube.pod_creating", incident.Warning, fmt.Sprintf("Pod %s waits for its init container %s since %s", v.subject.Path(), c.Name, j.ago(since)), params("reason", v.state))
 	j.heard(ctx, v, p, c.Name, l.line)
-	v.fault("kube.init_container_failing", incident.Critical, 0.75, v.subject, fmt.Sprintf("init container %s of pod %s does not end since %s: %s", c.Name, v.subject.Path(), j.ago(since), l.line), params("container", c.Name, "log", l.line, "within", within(l)))
+	v.fault("kube.init_container_failing", incident.Critical, 0.75, v.subject, fmt.Sprintf("init container %s of pod %s does not end since %s: %s", c.Name, v.subject.Path(), j.ago(since), l.line), params("container", c.Name, "log", l.line, "within", within(l), "below", below(l.line)))
 }
 
 // running judges a container that runs: a recent restart, a failing probe.
@@ -259,6 +259,11 @@ func (j *judge) probeKilled(evs []source.Event, container string) bool {
 func (j *judge) runningLog(ctx context.Context, v *verdict, p *corev1.Pod, c corev1.ContainerStatus) {
 	l := j.decisive(ctx, p, c.Name, false)
 	if l.weight < 2 {
+		// What only waits is no complaint, and says for whom.
+		if victim.MatchString(l.line) || patient.MatchString(l.line) {
+			v.line("log of %s says: %s", c.Name, l.line)
+			j.heard(ctx, v, p, c.Name, l.line)
+		}
 		return
 	}
 	v.line("log of %s says: %s", c.Name, l.line)
@@ -298,9 +303,9 @@ func (j *judge) ended(ctx context.Context, v *verdict, p *corev1.Pod, c corev1.C
 		}
 		v.fault("kube.container_start_error", incident.Critical, 0.9, v.subject, fmt.Sprintf("container %s of pod %s cannot be started (exit code %s)%s", c.Name, v.subject.Path(), code, said), params("container", c.Name, "message", firstOf(line, "exit code "+code)))
 	case init:
-		v.fault("kube.init_container_failing", incident.Critical, 0.9, v.subject, fmt.Sprintf("init container %s of pod %s ends with exit code %s%s%s", c.Name, v.subject.Path(), code, signalOf(t.ExitCode), said), params("container", c.Name, "exit_code", code, "log", line, "within", within(l)))
+		v.fault("kube.init_container_failing", incident.Critical, 0.9, v.subject, fmt.Sprintf("init container %s of pod %s ends with exit code %s%s%s", c.Name, v.subject.Path(), code, signalOf(t.ExitCode), said), params("container", c.Name, "exit_code", code, "log", line, "within", within(l), "below", below(line)))
 	case t.ExitCode == 0:
-		v.fault("kube.container_exit_error", incident.Critical, 0.8, v.subject, fmt.Sprintf("container %s of pod %s ends with exit code 0 though it should keep running (restartPolicy %s)%s", c.Name, v.subject.Path(), p.Spec.RestartPolicy, said), params("container", c.Name, "exit_code", code, "log", line, "within", within(l)))
+		v.fault("kube.container_exit_error", incident.Critical, 0.8, v.subject, fmt.Sprintf("container %s of pod %s ends with exit code 0 though it should keep running (restartPolicy %s)%s", c.Name, v.subject.Path(), p.Spec.RestartPolicy, said), params("container", c.Name, "exit_code", code, "log", line, "within", within(l), "below", below(line)))
 	case t.ExitCode < 0:
 		// Nothing is known of how it ended.
 	default:
@@ -313,7 +318,7 @@ func (j *judge) ended(ctx context.Context, v *verdict, p *corev1.Pod, c corev1.C
 			// That it ends says nothing of why.
 			conf = 0.48
 		}
-		v.fault("kube.container_exit_error", incident.Critical, conf, v.subject, fmt.Sprintf("container %s of pod %s ends with exit code %s%s%s", c.Name, v.subject.Path(), code, signalOf(t.ExitCode), said), params("container", c.Name, "exit_code", code, "log", line, "within", within(l)))
+		v.fault("kube.container_exit_error", incident.Critical, conf, v.subject, fmt.Sprintf("container %s of pod %s ends with exit code %s%s%s", c.Name, v.subject.Path(), code, signalOf(t.ExitCode), said), params("container", c.Name, "exit_code", code, "log", line, "within", within(l), "below", below(line)))
 	}
 }
 

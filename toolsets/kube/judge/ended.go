@@ -126,7 +126,10 @@ func (j *judge) evicted(v *verdict, p *corev1.Pod, symptom func(string)) {
 		node := j.ref("", "Node", "", p.Spec.NodeName)
 		v.edge(v.subject, graph.RunsOn, node)
 		v.fault("kube.node_pressure", incident.Critical, 0.75, node, fmt.Sprintf("node %s was low on %s and evicted pod %s", p.Spec.NodeName, m[1], v.subject.Path()), params("condition", m[1], "message", msg))
+		return
 	}
+	v.findings = slices.DeleteFunc(v.findings, func(f incident.Finding) bool { return f.Code == "kube.pod_evicted" })
+	v.fault("kube.pod_evicted", incident.Warning, 0.75, v.subject, strings.TrimSpace(fmt.Sprintf("pod %s was taken off node %s (%s): %s", v.subject.Path(), p.Spec.NodeName, reason, msg)), params("reason", reason, "node", p.Spec.NodeName))
 }
 
 func endOf(p *corev1.Pod) time.Time {

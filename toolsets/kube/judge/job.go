@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
@@ -119,6 +120,13 @@ func (j *judge) cronJob(ctx context.Context, c *batchv1.CronJob) *verdict {
 	if e, ok := has(evs, []string{"MissSchedule", "TooManyMissedTimes", "FailedNeedsStart", "UnparseableSchedule", "UnknownTimeZone"}); ok && !at.After(e.Last) {
 		v.fault("kube.cronjob_schedule_missed", incident.Warning, 0.8, v.subject, fmt.Sprintf("%s does not start as scheduled: %s", v.subject, e.Message), params("last", last, "schedule", c.Spec.Schedule))
 	}
+	if e, ok := has(evs, []string{"JobAlreadyActive"}); ok && !at.After(e.Last) {
+		names := make([]string, 0, 3)
+		for _, a := range limit(c.Status.Active, 3) {
+			names = append(names, a.Name)
+		}
+		v.fault("kube.cronjob_schedule_missed", incident.Warning, 0.75, v.subject, fmt.Sprintf("%s starts no new run (last %s): Job %s is still active, and concurrencyPolicy is %s", v.subject, last, strings.Join(names, ", "), c.Spec.ConcurrencyPolicy), params("last", last, "schedule", c.Spec.Schedule))
+	}
 	j.createFailures(ctx, v, v.subject, string(c.UID))
 	jobs, err := j.src.Jobs(ctx, c.Namespace)
 	if err != nil {
@@ -135,6 +143,13 @@ func (j *judge) cronJob(ctx context.Context, c *batchv1.CronJob) *verdict {
 	}) {
 		v.symptom("kube.job_failed", incident.Critical, fmt.Sprintf("the last Job %s of %s failed", newest.Name, v.subject), params("reason", "LastJobFailed"))
 		v.edge(v.subject, graph.Owns, j.ref("batch", "Job", newest.Namespace, newest.Name))
+	} else if newest != nil {
+		for _, f := range j.job(ctx, newest).findings {
+			if f.Role == incident.Symptom {
+				v.symptom("kube.workload_unavailable", incident.Warning, fmt.Sprintf("the last Job %s of %s does not get on: %s", newest.Name, v.subject, f.Message), params("desired", "1", "ready", "0"))
+				v.edge(v.subject, graph.Owns, f.Subject)
+			}
+		}
 	}
 	return v
 }

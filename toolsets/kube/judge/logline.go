@@ -142,17 +142,29 @@ var named = regexp.MustCompile(`(?i)connection refused|connection reset by peer|
 	`address already in use|port is already|exec format error|no space left|read-only file system|too many open files|disk quota exceeded|x509|certificate (?:has expired|is not|signed by|verify failed|required)|tls: |ssl: |handshake fail|` +
 	`module ?not ?found|no module named|importerror|undefined symbol|cannot open shared object|symbol lookup error|version .* not found|already exists|does not exist|not found in|is not set|must be set|is required|missing required|unknown flag|unrecognized (?:argument|option)|flag provided but not defined|unknown (?:command|option|field|architecture)|` +
 	`no such table|relation ".*" |deadlock|segmentation fault|sigsegv|illegal instruction|i/o timeout|deadline exceeded|timed out|timeout (?:waiting|expired|exceeded)|failed to connect|unable to connect|could not connect|cannot connect|unreachable|keyerror|valueerror|runtimeerror|assertionerror|typeerror|attributeerror|oserror|nullpointerexception|stack overflow|too large|exceeds? (?:the )?(?:limit|maximum|max)|quota|rate limit|429 too many|gated repo|401 client error|403 client error|404 client error|` +
-	`econnrefused|econnreset|enotfound|eai_again|etimedout|ehostunreach|eacces|enospc|eaddrinuse|unknownhostexception|could not translate host name|shared memory segment|bus error|noauth|wrongpass|free memory on device|cache blocks|gpu is lost|fallen off the bus|not in the authorized list|device-side assert`)
+	`econnrefused|econnreset|enotfound|eai_again|etimedout|ehostunreach|eacces|enospc|eaddrinuse|unknownhostexception|could not translate host name|shared memory segment|bus error|noauth|wrongpass|free memory on device|cache blocks|gpu is lost|fallen off the bus|not in the authorized list|device-side assert|value error, |world size|larger than the (?:number|maximum|available)|did not find expected|parse error|cannot unmarshal|max seq len`)
 
 // wrapper are lines that only pass on that something failed: whoever reads them
 // is sent to another line, and the named words they hold are not the cause.
 var wrapper = regexp.MustCompile(`(?i)see (?:root cause|stack ?trace|the (?:error|log|trace)\w*|logs?|error)s? (?:\(?above\)?|below|for (?:the )?(?:root cause|details|more))|root cause above|enginedeaderror|engine core initialization failed|engine process failed to start|failed core proc|workerproc initialization failed|` +
 	`unhandled system error \(run with|external library call failed or device error|might be asynchronously reported|childfailederror|processexitedexception|processraisedexception|the above exception was the direct cause|during handling of the above exception|` +
-	`timed out waiting for caches? to sync|problem running manager|command terminated with (?:non-zero )?exit code|exited with (?:exit ?code|code|status)|npm err! (?:code|errno|lifecycle)|make(?:\[\d+\])?: \*\*\*|error: process completed with exit code`)
+	`timed out waiting for caches? to sync|problem running manager|command terminated with (?:non-zero )?exit code|exited with (?:exit ?code|code|status)|\\d+ validation errors? for|for further information visit|npm err! (?:code|errno|lifecycle)|make(?:\[\d+\])?: \*\*\*|error: process completed with exit code`)
 
 // machine are the words of trouble that may come from below: the node, its
 // devices, its disks, its network.
 var machine = regexp.MustCompile(`(?i)cuda|cudnn|cuinit|\bxid\b|nvml|nvidia|\becc\b|\bgpus?\b|nccl|i/o error|input/output error|read-only file system|no space left|enospc|bus error|cannot allocate memory|out of memory|resource temporarily unavailable|too many open files|network is unreachable|no route to host|temporary failure in name resolution|timed? ?out|hardware|device`)
+
+// hardware are the words of trouble with devices and disks themselves.
+var hardware = regexp.MustCompile(`(?i)cuda error|\bxid\b|nvml|uncorrectable|\becc\b|gpu is lost|fallen off|i/o error|input/output error|read-only file system|bus error|hardware`)
+
+// below says whether a line may be about the machine itself, so that a condition of
+// its node explains it, though less is sure of conditions than of logs.
+func below(line string) string {
+	if hardware.MatchString(line) {
+		return "hardware"
+	}
+	return ""
+}
 
 // within says whether a program that ended told of a cause of its own, one that
 // the machine it runs on does not explain.

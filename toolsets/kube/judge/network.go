@@ -302,6 +302,7 @@ func (j *judge) ingress(ctx context.Context, i *networkingv1.Ingress) *verdict {
 			v.fault("kube.ingress_class_missing", incident.Critical, conf, v.subject, fmt.Sprintf("%s %s (there is: %s)", v.subject, what, cmp.Or(strings.Join(names, ", "), "none")), params("class", cmp.Or(class, "none")))
 		}
 	}
+	j.controller(ctx, v, i, class)
 	for _, b := range backends(i) {
 		svc := j.ref("", "Service", i.Namespace, b.Name)
 		v.edge(v.subject, graph.RoutesTo, svc)
@@ -325,7 +326,7 @@ func (j *judge) ingress(ctx context.Context, i *networkingv1.Ingress) *verdict {
 		if _, err := j.src.Secret(ctx, i.Namespace, t.SecretName); missing(err) {
 			to := j.ref("", "Secret", i.Namespace, t.SecretName)
 			v.edge(v.subject, graph.Uses, to)
-			v.fault("kube.ingress_tls_secret_missing", incident.Warning, 0.8, to, fmt.Sprintf("%s, which holds the certificate of %s, does not exist", to, v.subject), params("ingress", i.Name))
+			v.fault("kube.ingress_tls_secret_missing", incident.Critical, 0.8, to, fmt.Sprintf("%s, which holds the certificate of %s, does not exist", to, v.subject), params("ingress", i.Name))
 		}
 		j.certificate(ctx, v, i.Namespace, t.SecretName)
 	}

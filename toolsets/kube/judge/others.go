@@ -11,6 +11,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
@@ -78,6 +79,36 @@ func (j *judge) hpa(ctx context.Context, h *autoscalingv2.HorizontalPodAutoscale
 	return v
 }
 
+// metricsAPI ties an autoscaler that gets no metrics to the aggregated API that
+// should serve them, when that does not answer, and to the Service behind it.
+func (j *judge) metricsAPI(ctx context.Context, v *verdict, message string) {
+	group := ""
+	for _, g := range []string{"custom.metrics.k8s.io", "external.metrics.k8s.io", "metrics.k8s.io"} {
+		if strings.Contains(message, g) || strings.Contains(message, strings.TrimSuffix(g, ".metrics.k8s.io")+" metrics API") || g == "metrics.k8s.io" && containsAny(message, "resource metrics API") {
+			group = g
+			break
+		}
+	}
+	if group == "" {
+		return
+	}
+	inner := newVerdict(v.subject)
+	j.apiServices(ctx, inner)
+	for _, f := range inner.findings {
+		if _, of, _ := strings.Cut(f.Subject.Name, "."); of != group {
+			continue
+		}
+		v.edge(v.subject, graph.ServedBy, f.Subject)
+		v.line("%s", f.Message)
+		v.find(f)
+		for _, e := range inner.edges {
+			if e.From == f.Subject {
+				v.edge(e.From, e.Relation, e.To)
+			}
+		}
+	}
+}
+
 // inactive says why an autoscaler computes nothing. Pods that are not ready have
 // no metrics: then they are the trouble, and not the metrics.
 func (j *judge) inactive(ctx context.Context, v *verdict, h *autoscalingv2.HorizontalPodAutoscaler, c autoscalingv2.HorizontalPodAutoscalerCondition) {
@@ -91,6 +122,7 @@ func (j *judge) inactive(ctx context.Context, v *verdict, h *autoscalingv2.Horiz
 		if containsAny(c.Message, "did not receive metrics for", "no metrics returned", "pods might be unready", "no pods returned", "no ready pods") && j.unready(ctx, h) {
 			conf = 0.4
 		}
+		j.metricsAPI(ctx, v, c.Message)
 		v.fault("kube.hpa_no_metrics", incident.Critical, conf, v.subject, fmt.Sprintf("%s cannot read its metrics: %s: %s", v.subject, c.Reason, c.Message), params("message", c.Message))
 	}
 }
@@ -235,6 +267,10 @@ func (j *judge) apiServices(ctx context.Context, v *verdict) {
 			if c.kind == "Available" && c.status == "False" {
 				to := j.ref("apiregistration.k8s.io", "APIService", "", u.GetName())
 				v.edge(v.subject, graph.Contains, to)
+				if ns, _, _ := unstructured.NestedString(u.Object, "spec", "service", "namespace"); ns != "" {
+					name, _, _ := unstructured.NestedString(u.Object, "spec", "service", "name")
+					v.edge(to, graph.ServedBy, j.ref("", "Service", ns, name))
+				}
 				v.fault("kube.api_service_unavailable", incident.Critical, 0.85, to, fmt.Sprintf("the API %s does not answer: %s: %s", u.GetName(), c.reason, c.message), params("message", cmp.Or(c.message, c.reason)))
 			}
 		}

@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
@@ -146,4 +147,45 @@ func (j *judge) agents(ctx context.Context, v *verdict, node, message string) st
 		v.edge(v.subject, graph.ServedBy, j.pod(p))
 	}
 	return strings.Join(said, ", ")
+}
+
+// controller ties an Ingress that has no address to the controller of its class,
+// when that has no ready replica. An Ingress without an address is no trouble by
+// itself: many a controller never writes one.
+func (j *judge) controller(ctx context.Context, v *verdict, i *networkingv1.Ingress, class string) {
+	if len(i.Status.LoadBalancer.Ingress) > 0 || j.now().Sub(i.CreationTimestamp.Time) < creating || class == "" {
+		return
+	}
+	c, err := j.src.IngressClass(ctx, class)
+	if err != nil || c.Spec.Controller == "" {
+		return
+	}
+	_, short, _ := strings.Cut(c.Spec.Controller, "/")
+	list, err := j.src.Deployments(ctx, "")
+	if err != nil {
+		return
+	}
+	var named, alike []*appsv1.Deployment
+	for _, d := range list {
+		switch {
+		case namesDriver(&d.Spec.Template.Spec, c.Spec.Controller):
+			named = append(named, d)
+		case len(short) > 3 && strings.Contains(d.Name, short) && strings.Contains(d.Name, "controller"):
+			alike = append(alike, d)
+		}
+	}
+	if len(named) == 0 {
+		named = alike
+	}
+	for _, d := range named {
+		if d.Status.ReadyReplicas > 0 {
+			return
+		}
+	}
+	for _, d := range limit(named, 2) {
+		to := j.ref("apps", "Deployment", d.Namespace, d.Name)
+		v.line("its controller %s has no ready replica", to)
+		v.edge(v.subject, graph.ServedBy, to)
+		v.symptom("kube.ingress_not_served", incident.Warning, fmt.Sprintf("%s has no address, and %s, the controller of its class %s, has no ready replica", v.subject, to, class), params("class", class))
+	}
 }

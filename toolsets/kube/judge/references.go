@@ -103,7 +103,7 @@ func (j *judge) references(ctx context.Context, v *verdict, p *corev1.Pod, evs [
 			cm, err := j.src.ConfigMap(ctx, p.Namespace, r.name)
 			switch {
 			case missing(err):
-				j.absent(v, p, r, to, "kube.configmap_missing")
+				j.absent(ctx, v, p, r, to, "kube.configmap_missing")
 			case err == nil && r.key != "" && !slices.Contains(cm.Keys, r.key):
 				j.absentKey(v, p, r, to, "kube.configmap_key_missing")
 			}
@@ -111,7 +111,7 @@ func (j *judge) references(ctx context.Context, v *verdict, p *corev1.Pod, evs [
 			sec, err := j.src.Secret(ctx, p.Namespace, r.name)
 			switch {
 			case missing(err):
-				j.absent(v, p, r, to, "kube.secret_missing")
+				j.absent(ctx, v, p, r, to, "kube.secret_missing")
 			case err == nil && r.key != "" && sec.KeysKnown && !slices.Contains(sec.Keys, r.key):
 				j.absentKey(v, p, r, to, "kube.secret_key_missing")
 			}
@@ -152,11 +152,11 @@ func weigh(p *corev1.Pod, conf float64) (incident.Severity, float64) {
 	return incident.Critical, conf
 }
 
-func (j *judge) absent(v *verdict, p *corev1.Pod, r reference, to incident.Ref, code string) {
+func (j *judge) absent(ctx context.Context, v *verdict, p *corev1.Pod, r reference, to incident.Ref, code string) {
 	v.edge(v.subject, graph.Uses, to)
 	v.line("%s %s does not exist", r.kind, to.Path())
 	sev, conf := weigh(p, 0.95)
-	v.fault(code, sev, conf, to, fmt.Sprintf("%s %s, which pod %s needs, does not exist", r.kind, to.Path(), p.Name), params("pod", p.Name, "container", r.container))
+	v.fault(code, sev, conf, to, fmt.Sprintf("%s %s, which pod %s needs, does not exist", r.kind, to.Path(), p.Name), params("pod", p.Name, "container", r.container, "made_by", j.madeBy(ctx, v, to)))
 }
 
 func (j *judge) absentKey(v *verdict, p *corev1.Pod, r reference, to incident.Ref, code string) {
@@ -205,7 +205,7 @@ func (j *judge) configError(ctx context.Context, v *verdict, p *corev1.Pod, cont
 			v.line("%s %s/%s exists by now; the kubelet tries again", kind, p.Namespace, m[2])
 			return
 		}
-		j.absent(v, p, reference{kind: kind, name: m[2], container: container}, j.ref("", kind, p.Namespace, m[2]), code)
+		j.absent(ctx, v, p, reference{kind: kind, name: m[2], container: container}, j.ref("", kind, p.Namespace, m[2]), code)
 		return
 	}
 	if m := regexp.MustCompile(`serviceaccounts? "([^"]+)" (?:not found|is forbidden)`).FindStringSubmatch(text); m != nil {

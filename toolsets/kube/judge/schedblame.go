@@ -271,7 +271,10 @@ func (j *judge) blameResource(ctx context.Context, v *verdict, a *attempt, c fil
 		if pods, err := j.src.Pods(ctx, ""); err == nil {
 			text += occupants(c.Nodes, pods, corev1.ResourceName(name))
 		}
-		j.idle(v, c.Nodes, name)
+		j.idle(v, short(a.verdicts, name), name)
+	}
+	if e, ok := has(j.events(ctx, v.subject, string(a.p.UID)), []string{"NotTriggerScaleUp", "FailedScaleUp", "WaitingOnFailedScaleUp"}); ok {
+		text += "; the autoscaler adds no node: " + oneLine(e.Message, 200)
 	}
 	text += j.lately(ctx, a.p)
 	v.fault("kube.sched_insufficient_resources", incident.Critical, conf, v.subject, text, params("resource", name, "requested", want, "largest_free", free, "nodes", n))

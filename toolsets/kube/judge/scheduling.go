@@ -182,6 +182,19 @@ func (j *judge) pendingPod(ctx context.Context, v *verdict, p *corev1.Pod, d *Sc
 	verdicts := sim.Run()
 	d.Nodes = len(verdicts)
 	decision := sim.Decide(verdicts)
+	if decision.Fits > 0 {
+		// Nodes that fit are no way out for a pod whose devices are elsewhere.
+		if near, where := j.whereClaimsAre(ctx, p, world.Nodes); len(near) > 0 && len(near) < len(world.Nodes) {
+			narrow := world
+			narrow.Nodes = near
+			s := filters.New(narrow)
+			vs := s.Run()
+			if dec := s.Decide(vs); dec.Main != nil && dec.Main.Filter == filters.Resource {
+				v.line("its claims can be used only on %s", where)
+				sim, verdicts, decision, refused = s, vs, dec, true
+			}
+		}
+	}
 	d.Fits = decision.Fits
 	d.State = firstOf(d.State, fmt.Sprintf("%d of %d nodes fit", d.Fits, d.Nodes))
 	tally(d, sim, verdicts, decision)
@@ -234,10 +247,21 @@ func (j *judge) conclude(ctx context.Context, v *verdict, a *attempt) {
 	}
 }
 
+// claimsMade reports whether every claim of a pod that names another scheduler has
+// been made: the default one keeps such pods back without a word for many reasons.
+func claimsMade(p *corev1.Pod) bool {
+	if p.Spec.SchedulerName == "" || p.Spec.SchedulerName == corev1.DefaultSchedulerName {
+		return false
+	}
+	return !slices.ContainsFunc(p.Spec.ResourceClaims, func(c corev1.PodResourceClaim) bool {
+		return c.ResourceClaimName == nil && !slices.ContainsFunc(p.Status.ResourceClaimStatuses, func(s corev1.PodResourceClaimStatus) bool { return s.Name == c.Name && s.ResourceClaimName != nil })
+	})
+}
+
 // unseen says that no scheduler looks at the pod: one that does leaves its word,
 // whatever it decides, save for a pod whose ResourceClaims do not exist yet.
 func (j *judge) unseen(v *verdict, a *attempt) bool {
-	if a.refused || condition(a.p, corev1.PodScheduled) != nil || a.age < 2*settle || len(a.p.Spec.ResourceClaims) > 0 {
+	if a.refused || condition(a.p, corev1.PodScheduled) != nil || a.age < 2*settle || len(a.p.Spec.ResourceClaims) > 0 && !claimsMade(a.p) {
 		return false
 	}
 	if _, ok := groupName(a.p); ok {

@@ -10,6 +10,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
@@ -88,6 +90,43 @@ func (j *judge) delegated(ctx context.Context) map[string]bool {
 		}
 	}
 	return out
+}
+
+// whereClaimsAre keeps the nodes on which the allocated claims of a pod can be used,
+// and says which those are. Without an allocated claim that is every node.
+func (j *judge) whereClaimsAre(ctx context.Context, p *corev1.Pod, nodes []*corev1.Node) ([]*corev1.Node, string) {
+	names := map[string]bool{}
+	for _, c := range p.Spec.ResourceClaims {
+		if c.ResourceClaimName != nil {
+			names[*c.ResourceClaimName] = true
+		}
+	}
+	for _, s := range p.Status.ResourceClaimStatuses {
+		if s.ResourceClaimName != nil {
+			names[*s.ResourceClaimName] = true
+		}
+	}
+	for name := range names {
+		u, err := j.src.Get(ctx, j.ref("resource.k8s.io", "ResourceClaim", p.Namespace, name))
+		if err != nil {
+			continue
+		}
+		m, ok, err := unstructured.NestedMap(u.Object, "status", "allocation", "nodeSelector")
+		var sel corev1.NodeSelector
+		if !ok || err != nil || runtime.DefaultUnstructuredConverter.FromUnstructured(m, &sel) != nil {
+			continue
+		}
+		match, err := nodeaffinity.NewNodeSelector(&sel)
+		if err != nil {
+			continue
+		}
+		nodes = slices.DeleteFunc(slices.Clone(nodes), func(n *corev1.Node) bool { return !match.Match(n) })
+	}
+	where := make([]string, 0, 3)
+	for _, n := range limit(nodes, 3) {
+		where = append(where, n.Name)
+	}
+	return nodes, strings.Join(where, ", ")
 }
 
 // claimNames lists the PersistentVolumeClaims of a pod.

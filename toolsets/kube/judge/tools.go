@@ -72,13 +72,14 @@ func Checks() []tool.Check {
 		{Name: "network path of", Tool: "kube_network", Applies: func(r incident.Ref) bool {
 			return is("", "Service")(r) || is("networking.k8s.io", "Ingress")(r) || is("gateway.networking.k8s.io", "HTTPRoute", "GRPCRoute", "Gateway")(r)
 		}, Args: func(r incident.Ref) any { return NetworkIn{r.Kind, r.Namespace, r.Name} },
-			Follow: []string{graph.RoutesTo, graph.Selects, graph.IsolatedBy, graph.Uses}},
+			Follow: []string{graph.RoutesTo, graph.Selects, graph.IsolatedBy, graph.ServedBy, graph.Uses}},
 		{Name: "storage", Tool: "kube_storage", Applies: is("", "PersistentVolumeClaim"), Args: func(r incident.Ref) any { return StorageIn{r.Namespace, r.Name} }, Follow: []string{graph.Class, graph.ServedBy, graph.BoundTo, graph.HeldBy}},
 		{Name: "node", Tool: "kube_node", Applies: is("", "Node"), Args: func(r incident.Ref) any { return NodeIn{r.Name} }, Follow: []string{graph.ServedBy}},
-		{Name: "autoscaler", Tool: "kube_autoscaling", Applies: is("autoscaling", "HorizontalPodAutoscaler"), Args: func(r incident.Ref) any { return NamedIn{r.Namespace, r.Name} }, Follow: []string{graph.Scales}},
+		{Name: "autoscaler", Tool: "kube_autoscaling", Applies: is("autoscaling", "HorizontalPodAutoscaler"), Args: func(r incident.Ref) any { return NamedIn{r.Namespace, r.Name} }, Follow: []string{graph.ServedBy, graph.Scales}},
 		{Name: "disruption budget", Tool: "kube_disruption", Applies: is("policy", "PodDisruptionBudget"), Args: func(r incident.Ref) any { return NamedIn{r.Namespace, r.Name} }, Follow: []string{graph.Selects}},
 		{Name: "namespace", Tool: "kube_survey", Applies: is("", "Namespace"), Args: func(r incident.Ref) any { return SurveyIn{r.Name} }, Survey: true, Follow: []string{graph.Contains}},
 		{Name: "cluster", Tool: "kube_survey", Applies: is("", "Cluster"), Args: func(incident.Ref) any { return SurveyIn{} }, Survey: true, Follow: []string{graph.Contains}},
+		{Name: "aggregated API", Tool: "kube_admission", Applies: is("apiregistration.k8s.io", "APIService"), Args: func(incident.Ref) any { return AdmissionIn{} }, Follow: []string{graph.ServedBy}},
 		{Name: "admission", Tool: "kube_admission", Applies: is("admissionregistration.k8s.io", "ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"), Args: func(incident.Ref) any { return AdmissionIn{} }, Follow: []string{graph.GuardedBy}},
 	}
 }

@@ -1,0 +1,35 @@
+package cilium
+
+import (
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
+)
+
+// Codes lists every finding code this toolset may emit. A1, B7, C3 and the like are
+// the modes of the mTLS failure catalogue.
+func Codes() []tool.Code {
+	strs := func(s ...string) []string { return s }
+	policies := strs("CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy")
+	fault := func(code string, sev incident.Severity, kinds, params, optional []string, text string) tool.Code {
+		return tool.Code{Code: code, Role: incident.Fault, Severity: sev, Kinds: kinds, Params: params, Optional: optional, Text: text}
+	}
+	pair := strs("from", "to", "port", "direction")
+	near := strs("from", "to", "port", "direction", "rule", "wants", "has")
+	return []tool.Code{
+		{Code: "cilium.traffic_denied", Role: incident.Symptom, Severity: incident.Warning, Kinds: strs("Pod"), Params: strs("to", "port", "direction", "policy"), Text: "Traffic that the pod wants is denied by policy."},
+		fault("cilium.policy_denies", incident.Critical, policies, pair, nil, "The policy puts an end into default deny and no rule lets the wanted traffic pass."),
+		fault("cilium.policy_forbids", incident.Critical, policies, strs("from", "to", "port", "direction", "rule"), nil, "A deny rule forbids the wanted traffic."),
+		fault("cilium.policy_port", incident.Critical, policies, near, nil, "A rule lets the peer through, on another port."),
+		fault("cilium.policy_peer_labels", incident.Critical, policies, near, nil, "A rule for this port names peers by labels that the peer does not have."),
+		fault("cilium.policy_namespace_scope", incident.Critical, policies, near, nil, "A rule names the peer's labels and means its own namespace, and the peer is in another."),
+		fault("cilium.policy_cidr_names_pods", incident.Critical, policies, near, nil, "A rule names by address what has an identity: a CIDR never means a pod."),
+		fault("cilium.policy_fqdn_without_dns", incident.Critical, policies, near, nil, "A rule names a DNS name, and no rule sends DNS through the proxy, so that addresses are never learned."),
+		fault("cilium.policy_fqdn_mismatch", incident.Critical, policies, near, nil, "A rule names DNS names, and the name that is wanted is none of them."),
+		fault("cilium.policy_blocks_hbone", incident.Critical, policies, near, nil, "A policy lists application ports, and the traffic now travels on port 15008 (B7, C1)."),
+		fault("cilium.endpoint_not_ready", incident.Critical, strs("CiliumEndpoint"), strs("state", "node"), nil, "Cilium has not finished the pod's endpoint."),
+		fault("cilium.identity_stale", incident.Critical, strs("CiliumEndpoint"), strs("labels", "identity", "node"), nil, "The pod's identity carries other labels than the pod (A10)."),
+		fault("cilium.identity_label_excluded", incident.Critical, strs("ConfigMap"), strs("labels", "filter", "pod"), nil, "Cilium's label filter keeps a label out of identities that a policy names."),
+		fault("cilium.endpoint_missing", incident.Warning, strs("Pod"), strs("node", "others"), nil, "Cilium has no endpoint for a running pod."),
+		fault("cilium.agent_down", incident.Critical, strs("Node"), strs("pod", "reason", "agents"), nil, "The Cilium agent of the node is not ready."),
+	}
+}

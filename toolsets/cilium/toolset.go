@@ -1,0 +1,160 @@
+// Package cilium reads the network of a cluster: what policies say of a pair of
+// pods, what Hubble saw of it, and whether the mutual TLS between them is in order.
+// It knows Cilium's and Istio's own objects by their fields, at whatever version
+// the server has, and only reads; Secrets are never asked for.
+package cilium
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
+)
+
+//go:embed text/*.md
+var texts embed.FS
+
+// Groups of the APIs that this toolset reads.
+const (
+	ciliumGroup = "cilium.io"
+	istioGroup  = "security.istio.io"
+	netGroup    = "networking.k8s.io"
+	certGroup   = "cert-manager.io"
+	acnGroup    = "acn.azure.com"
+)
+
+// Objects reads objects of the cluster at the version that it serves. Errors are
+// tool.Errors: NotServed for a kind that the server does not have. What is handed
+// out is shared and never written to.
+type Objects interface {
+	Get(ctx context.Context, group, kind, namespace, name string) (*unstructured.Unstructured, error)
+	// List gives all objects of a kind in a namespace, all namespaces with "".
+	List(ctx context.Context, group, kind, namespace string) ([]*unstructured.Unstructured, error)
+	// Served reports whether the server has any kind of an API group.
+	Served(ctx context.Context, group string) (bool, error)
+}
+
+// Pods reads pods, and the end of their logs with the runtime's time before each line.
+type Pods interface {
+	Pod(ctx context.Context, namespace, name string) (*corev1.Pod, error)
+	Pods(ctx context.Context, namespace string) ([]*corev1.Pod, error)
+	Tail(ctx context.Context, namespace, pod, container string, lines int) (string, error)
+}
+
+// Config says which cluster is read and how.
+type Config struct {
+	Objects Objects
+	Pods    Pods
+	// Cluster is the name that every reference carries.
+	Cluster string
+	// Now is the clock; with a bundle it stands at the capture time.
+	Now func() time.Time
+}
+
+// Toolset offers the cilium_* tools. It is safe for concurrent use.
+type Toolset struct {
+	objects Objects
+	pods    Pods
+	cluster string
+	now     func() time.Time
+	tools   []tool.Tool
+}
+
+var (
+	_ tool.Toolset    = (*Toolset)(nil)
+	_ tool.Checker    = (*Toolset)(nil)
+	_ tool.Cataloguer = (*Toolset)(nil)
+)
+
+// New makes the toolset. It talks to nothing.
+func New(c Config) (*Toolset, error) {
+	if c.Objects == nil || c.Pods == nil {
+		return nil, fmt.Errorf("cilium: Objects and Pods are required")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	t := &Toolset{objects: c.Objects, pods: c.Pods, cluster: c.Cluster, now: c.Now}
+	for _, add := range []func() (tool.Tool, error){
+		func() (tool.Tool, error) { return read("cilium_policy", t.policyTool) },
+		func() (tool.Tool, error) { return read("cilium_node", t.nodeTool) },
+	} {
+		one, err := add()
+		if err != nil {
+			return nil, fmt.Errorf("cilium: %w", err)
+		}
+		t.tools = append(t.tools, one)
+	}
+	return t, nil
+}
+
+// read makes a read-only tool whose text lies beside the code.
+func read[In, Out any](name string, fn tool.Func[In, Out]) (tool.Tool, error) {
+	text, err := texts.ReadFile("text/" + name + ".md")
+	if err != nil {
+		return nil, fmt.Errorf("tool %s: %w", name, err)
+	}
+	return tool.New(tool.Info{Name: name, Text: strings.TrimSpace(string(text)), Effect: tool.Read}, fn)
+}
+
+// Name implements tool.Toolset.
+func (t *Toolset) Name() string { return "cilium" }
+
+// Tools implements tool.Toolset.
+func (t *Toolset) Tools() []tool.Tool { return t.tools }
+
+// Codes implements tool.Cataloguer.
+func (t *Toolset) Codes() []tool.Code { return Codes() }
+
+// Status implements tool.Toolset: absent where the server serves neither Cilium's
+// nor Istio's API, which discovery tells without a further request.
+func (t *Toolset) Status(ctx context.Context) tool.Status {
+	var here []string
+	for _, g := range []string{ciliumGroup, istioGroup} {
+		served, err := t.objects.Served(ctx, g)
+		if err != nil {
+			s := tool.Status{State: tool.Broken, Reason: tool.UserText(err)}
+			if tool.KindOf(err) == tool.Forbidden {
+				s.State = tool.Denied
+			}
+			return s
+		}
+		if served {
+			here = append(here, g)
+		}
+	}
+	if len(here) == 0 {
+		return tool.Status{State: tool.Absent, Reason: "the API server serves neither cilium.io nor security.istio.io: the cluster runs neither Cilium nor Istio",
+			Fix: "nothing to do unless the cluster should run one of them"}
+	}
+	return tool.Status{State: tool.Ready}
+}
+
+func (t *Toolset) ref(group, kind, namespace, name string) incident.Ref {
+	return incident.Ref{Cluster: t.cluster, Group: group, Kind: kind, Namespace: namespace, Name: name}
+}
+
+func (t *Toolset) podRef(namespace, name string) incident.Ref {
+	return t.ref("", "Pod", namespace, name)
+}
+
+// finding makes a finding with the role and severity of its code.
+func finding(code string, on incident.Ref, confidence float64, params map[string]string, format string, args ...any) incident.Finding {
+	f := incident.Finding{Code: code, Subject: on, Confidence: confidence, Params: params, Message: fmt.Sprintf(format, args...), Role: incident.Fault, Severity: incident.Critical}
+	for _, c := range Codes() {
+		if c.Code == code {
+			f.Role, f.Severity = c.Role, c.Severity
+		}
+	}
+	return f
+}
+
+// gap says what a refused or failed read hides.
+func gap(source string, err error) string { return source + " not seen: " + tool.UserText(err) }
