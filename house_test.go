@@ -40,6 +40,7 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"toolsets/fit", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/fit", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets/logs", module + "/toolsets/kube", "never another toolset"},
+	{"toolsets/supply", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets", module + "/integrations", "imports only go down the floors"},
 	{"toolsets", module + "/evals", "toolsets cannot tell a bundle from a cluster"},
 	{"toolsets", module + "/agent/llm", "a toolset does not know the model"},

@@ -84,7 +84,7 @@ func assemble(cfg Config, src *source) (*App, error) {
 	a := &App{cfg: cfg, src: src, redactor: redact.New(), detector: redact.NewDetector(), closers: []func() error{src.close}}
 	// client-go logs through klog: nothing of it may reach a terminal by itself.
 	klog.SetLogger(logr.FromSlogHandler(slog.DiscardHandler))
-	for _, secret := range append(append(cfg.Prometheus.secrets(), cfg.Loki.secrets()...), cfg.Model.apiKey, src.rest.BearerToken, src.rest.Password) {
+	for _, secret := range append(slices.Concat(cfg.Prometheus.secrets(), cfg.Loki.secrets(), cfg.Supply.secrets()), cfg.Model.apiKey, src.rest.BearerToken, src.rest.Password) {
 		a.redactor.AddKnown(secret, "credential")
 	}
 	lib, err := Library(cfg)
@@ -153,6 +153,7 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 		func() (tool.Toolset, error) { return newCilium(src, k) },
 		func() (tool.Toolset, error) { return newLogs(src, k) },
 		func() (tool.Toolset, error) { return newLoki(src, k) },
+		func() (tool.Toolset, error) { return newSupply(src, k) },
 	} {
 		ts, err := build()
 		if err != nil {

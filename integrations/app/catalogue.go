@@ -19,6 +19,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
 	"github.com/gumshoe-ai/gumshoe/toolsets/logs"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
+	"github.com/gumshoe-ai/gumshoe/toolsets/supply"
 )
 
 // ToolInfo describes a tool for people and other programs.
@@ -63,6 +64,7 @@ func Codes() []tool.Code {
 		fit.Codes(),
 		cilium.Codes(),
 		logs.Codes(),
+		supply.Codes(),
 	)
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle/apiserver"
+	"github.com/gumshoe-ai/gumshoe/evals/bundle/oci"
 	"github.com/gumshoe-ai/gumshoe/toolsets/logs/loki"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 )
@@ -35,6 +36,8 @@ type source struct {
 	// inCluster says that Services are reached by their own names. live and recorded
 	// tell a cluster from a bundle; a list of what ships has neither.
 	inCluster, live, recorded bool
+	// oci is what a bundle holds of registries, nil when it holds nothing.
+	oci *oci.Server
 	// loki is made by the first toolset that reads it.
 	loki *loki.Client
 	// metrics says where metrics and alerts are read.
@@ -133,7 +136,7 @@ func bundleFS(ctx context.Context, fsys fs.FS) (*source, error) {
 
 // recorded puts a bundle behind the Kubernetes API, in process; the bundle's
 // capture time is the clock.
-func recorded(_ context.Context, b *bundle.Bundle, closer func() error) (*source, error) {
+func recorded(ctx context.Context, b *bundle.Bundle, closer func() error) (*source, error) {
 	srv, err := apiserver.New(b)
 	if err != nil {
 		return nil, errors.Join(&tool.Error{Kind: tool.Unreachable, User: "bundle: " + err.Error(), Err: err}, closer())
@@ -142,5 +145,9 @@ func recorded(_ context.Context, b *bundle.Bundle, closer func() error) (*source
 	if err != nil {
 		return nil, errors.Join(err, closer())
 	}
-	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer, metrics: metrics, recorded: true}, nil
+	images, err := recordedImages(ctx, b)
+	if err != nil {
+		return nil, errors.Join(err, closer())
+	}
+	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer, metrics: metrics, recorded: true, oci: images}, nil
 }
