@@ -276,7 +276,8 @@ func (s *session) lookup(ctx context.Context, m tool.Mention) (all tool.Resoluti
 // lead to them or feed them, places, and the rest, which only describes.
 func tier(r incident.Ref) (tier, rank int) {
 	for i, kinds := range [][]string{
-		{"Pod", "LeaderWorkerSet", "JobSet", "RayService", "RayCluster", "RayJob", "InferenceService", "LLMInferenceService", "PyTorchJob", "MPIJob", "TFJob", "TrainJob", "DynamoGraphDeployment", "Notebook",
+		{"Pod", "ModelDeployment", "MultiRoleInference", "InferenceSet", "Workspace", "LLMInferenceService", "DisaggregatedSet", "LeaderWorkerSet", "JobSet", "RayService", "RayCluster", "RayJob",
+			"InferenceService", "PyTorchJob", "MPIJob", "TFJob", "TrainJob", "DynamoGraphDeployment", "PodCliqueSet", "Notebook",
 			"Deployment", "StatefulSet", "DaemonSet", "CronJob", "Job", "ReplicaSet", "Node"},
 		{"ResourceClaim", "Service", "Ingress", "HTTPRoute", "GRPCRoute", "Gateway", "InferencePool", "PersistentVolumeClaim", "HorizontalPodAutoscaler"},
 		{"Namespace"},

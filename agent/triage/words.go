@@ -113,7 +113,8 @@ func kindWords() map[string]string {
 		StorageClass Node Namespace ResourceClaim ResourceClaimTemplate ResourceSlice DeviceClass DeviceTaintRule HorizontalPodAutoscaler PodDisruptionBudget ConfigMap Secret ServiceAccount
 		NetworkPolicy ResourceQuota LimitRange PriorityClass RuntimeClass IngressClass EndpointSlice
 		LeaderWorkerSet JobSet RayCluster RayJob RayService PyTorchJob MPIJob TFJob TrainJob InferenceService LLMInferenceService InferencePool Notebook NodePool NodeClaim
-		ClusterQueue LocalQueue PodGroup ComputeDomain`) {
+		ClusterQueue LocalQueue PodGroup ComputeDomain
+		ModelDeployment Workspace InferenceSet MultiRoleInference DisaggregatedSet DynamoGraphDeployment PodCliqueSet PodClique`) {
 		m[strings.ToLower(k)] = k
 	}
 	return m

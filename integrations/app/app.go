@@ -154,6 +154,9 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 		func() (tool.Toolset, error) { return newLogs(src, k) },
 		func() (tool.Toolset, error) { return newLoki(src, k) },
 		func() (tool.Toolset, error) { return newSupply(src, k) },
+		func() (tool.Toolset, error) { return newStorage(src, k) },
+		func() (tool.Toolset, error) { return newServing(src, k, client) },
+		func() (tool.Toolset, error) { return newGPU(src, k) },
 	} {
 		ts, err := build()
 		if err != nil {

@@ -20,6 +20,7 @@ type Config struct {
 	Prometheus PrometheusConfig `json:"prometheus,omitzero"`
 	Loki       LokiConfig       `json:"loki,omitzero"`
 	Supply     SupplyConfig     `json:"supply,omitzero"`
+	GPU        GPUConfig        `json:"gpu,omitzero"`
 	Model      ModelConfig      `json:"model,omitzero"`
 	Budget     BudgetConfig     `json:"budget,omitzero"`
 	// Runbooks are directories of runbooks laid over the ones that ship.
@@ -142,6 +143,9 @@ func (c Config) Validate() error {
 		return fmt.Errorf("model.window %d: a context window is a positive number of tokens", c.Model.Window)
 	}
 	if err := c.Prometheus.validate(); err != nil {
+		return err
+	}
+	if err := c.GPU.validate(); err != nil {
 		return err
 	}
 	if err := c.Supply.validate(); err != nil {

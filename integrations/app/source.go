@@ -42,6 +42,8 @@ type source struct {
 	loki *loki.Client
 	// metrics says where metrics and alerts are read.
 	metrics prom.ClientConfig
+	// nvml holds the reports of gumshoe-nvml; nil means that there are none.
+	nvml fs.FS
 }
 
 // liveSource finds the cluster the way kubectl does; in a pod without a
@@ -104,7 +106,12 @@ func openSource(ctx context.Context, c Config) (*source, error) {
 	if c.Bundle != "" {
 		return bundleSource(ctx, c.Bundle)
 	}
-	return liveSource(c.Kubernetes, c.Prometheus)
+	src, err := liveSource(c.Kubernetes, c.Prometheus)
+	if err != nil {
+		return nil, err
+	}
+	src.nvml = c.GPU.files()
+	return src, nil
 }
 
 func first(s ...string) string {
@@ -149,5 +156,5 @@ func recorded(ctx context.Context, b *bundle.Bundle, closer func() error) (*sour
 	if err != nil {
 		return nil, errors.Join(err, closer())
 	}
-	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer, metrics: metrics, recorded: true, oci: images}, nil
+	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer, metrics: metrics, recorded: true, oci: images, nvml: recordedNVML(b.FS())}, nil
 }
