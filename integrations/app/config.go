@@ -18,6 +18,8 @@ type Config struct {
 	Bundle     string           `json:"bundle,omitempty"`
 	Kubernetes KubernetesConfig `json:"kubernetes,omitzero"`
 	Prometheus PrometheusConfig `json:"prometheus,omitzero"`
+	Loki       LokiConfig       `json:"loki,omitzero"`
+	Supply     SupplyConfig     `json:"supply,omitzero"`
 	GPU        GPUConfig        `json:"gpu,omitzero"`
 	Hubble     HubbleConfig     `json:"hubble,omitzero"`
 	Model      ModelConfig      `json:"model,omitzero"`
@@ -145,6 +147,8 @@ func (c Config) Validate() error {
 		c.Prometheus,
 		c.GPU,
 		c.Hubble,
+		c.Loki,
+		c.Supply,
 		c.Store,
 	} {
 		if err := section.validate(); err != nil {

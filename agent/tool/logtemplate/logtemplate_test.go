@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/gumshoe-ai/gumshoe/toolsets/kube/logtemplate"
+	"github.com/gumshoe-ai/gumshoe/agent/tool/logtemplate"
 )
 
 func TestRecords(t *testing.T) {
