@@ -42,6 +42,8 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"toolsets/serving", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/serving", module + "/toolsets/fit", "never another toolset"},
 	{"toolsets/logs", module + "/toolsets/kube", "never another toolset"},
+	{"toolsets/storage", module + "/toolsets/kube", "never another toolset"},
+	{"toolsets/storage", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets", module + "/integrations", "imports only go down the floors"},
 	{"toolsets", module + "/evals", "toolsets cannot tell a bundle from a cluster"},
 	{"toolsets", module + "/agent/llm", "a toolset does not know the model"},

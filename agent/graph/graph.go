@@ -39,6 +39,11 @@ const (
 	ServedBy     = "served-by"     // PersistentVolumeClaim, Pod -> the workload or agent pod that has to act for it
 	GroupedWith  = "grouped-with"  // Pod -> the failed peer of its group that it is a victim of
 	BlockedBy    = "blocked-by"    // Pod -> what the scheduler counts against it (Node, quota)
+	AttachedBy   = "attached-by"   // PersistentVolume -> VolumeAttachment
+	AttachedTo   = "attached-to"   // VolumeAttachment -> Node
+	UsedBy       = "used-by"       // PersistentVolumeClaim -> the workload whose own pods share it
+	InPool       = "in-pool"       // Node -> NodePool, MachineDeployment
+	GrownBy      = "grown-by"      // Pod, ResourceClaim -> the NodePool or NodeClaim that has to add a node for it
 )
 
 // Graph collects edges; it is not safe for concurrent use.

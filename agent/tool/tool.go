@@ -158,6 +158,32 @@ type Code struct {
 	Text string
 }
 
+// Right is something a toolset must be allowed to read.
+type Right struct {
+	// Verbs on Resources, as RBAC writes them ("get", "list"; "pods/log",
+	// "resourceclaims.resource.k8s.io"), or as the system itself names its rights.
+	Verbs, Resources []string
+	// For says what is not seen without it.
+	For string
+}
+
+// Description tells people what a toolset reads, by what right, and where its
+// knowledge is from; the generated docs are made of it.
+type Description struct {
+	// Reads is a sentence: which system, through which of its interfaces.
+	Reads  string
+	Rights []Right
+	// Config names the section of the configuration; empty when there is none.
+	Config string
+	// Found says how the system is found when it is not configured.
+	Found string
+	// Sources are the documents and versions that its facts are from.
+	Sources []string
+}
+
+// Describer is the ability of a toolset to describe itself.
+type Describer interface{ Describe() Description }
+
 // Cataloguer is the optional ability of a toolset to list its finding codes.
 type Cataloguer interface{ Codes() []Code }
 

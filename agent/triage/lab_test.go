@@ -46,7 +46,9 @@ type thing struct {
 const cluster = "lab"
 
 // relations that the lab's check follows.
-func relations() []string { return []string{"needs", "runs-on", "class", "offered-by", "owns", "grouped-with"} }
+func relations() []string {
+	return []string{"needs", "runs-on", "class", "offered-by", "owns", "grouped-with"}
+}
 
 func newLab(t testing.TB) *lab {
 	return &lab{t: t, name: "lab", status: tool.Status{State: tool.Ready}, things: map[incident.Ref]*thing{}}

@@ -151,6 +151,7 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	for _, build := range []func() (tool.Toolset, error){
 		func() (tool.Toolset, error) { return newCilium(src, k) },
 		func() (tool.Toolset, error) { return newLogs(src, k) },
+		func() (tool.Toolset, error) { return newStorage(src, k) },
 		func() (tool.Toolset, error) { return newServing(src, k, client) },
 	} {
 		ts, err := build()

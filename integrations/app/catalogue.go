@@ -20,6 +20,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/logs"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 	"github.com/gumshoe-ai/gumshoe/toolsets/serving"
+	"github.com/gumshoe-ai/gumshoe/toolsets/storage"
 )
 
 // ToolInfo describes a tool for people and other programs.
@@ -55,6 +56,40 @@ func Tools() ([]ToolInfo, error) {
 	return out, nil
 }
 
+// ToolsetInfo is a toolset as people read of it.
+type ToolsetInfo struct {
+	Name string
+	tool.Description
+	Tools []ToolInfo
+}
+
+// Toolsets describes every toolset that ships, with its tools. No cluster is needed.
+func Toolsets() ([]ToolsetInfo, error) {
+	sets, err := shippedToolsets()
+	if err != nil {
+		return nil, err
+	}
+	tools, err := Tools()
+	if err != nil {
+		return nil, err
+	}
+	var out []ToolsetInfo
+	for _, ts := range sets {
+		d, ok := ts.(tool.Describer)
+		if !ok {
+			return nil, fmt.Errorf("toolset %s does not describe itself", ts.Name())
+		}
+		i := ToolsetInfo{Name: ts.Name(), Description: d.Describe()}
+		for _, t := range tools {
+			if t.Toolset == ts.Name() {
+				i.Tools = append(i.Tools, t)
+			}
+		}
+		out = append(out, i)
+	}
+	return out, nil
+}
+
 // Codes lists every finding code that the shipped toolsets may emit.
 func Codes() []tool.Code {
 	return slices.Concat(
@@ -64,6 +99,7 @@ func Codes() []tool.Code {
 		fit.Codes(),
 		cilium.Codes(),
 		logs.Codes(),
+		storage.Codes(),
 		serving.Codes(),
 	)
 }

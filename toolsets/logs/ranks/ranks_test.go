@@ -104,7 +104,7 @@ func TestJudge(t *testing.T) {
 		}, ranks.Alike, []int{0, 1}, ""},
 		"a node takes two of eight": {append(octet(), at(running("y", 6, step(1, 6)), oom(40)), at(running("z", 7, step(1, 7)), oom(41))),
 			ranks.FailedFirst, []int{6, 7}, "6 of the other 6"},
-		"calm": {[]ranks.Member{running("a", 0, step(1, 0)), running("b", 1, step(1, 1))}, ranks.Quiet, nil, ""},
+		"calm":   {[]ranks.Member{running("a", 0, step(1, 0)), running("b", 1, step(1, 1))}, ranks.Quiet, nil, ""},
 		"nobody": {nil, ranks.Quiet, nil, ""},
 		"a connection that came back": {[]ranks.Member{
 			running("a", 0, clock(1)+" Connection reset by peer\n", step(500, 0)), running("b", 1, step(1, 1)),
