@@ -128,12 +128,18 @@ func (r *reading) starved() []int {
 		x := r.all[i]
 		return fmt.Sprintf("%s: %.0f waiting, KV use %.2f, %.2f preemptions a second", x.Pod, x.Waiting, x.KV, x.Preempted)
 	}
+	most := len(full)*2 > known && known > 1
 	fault := func(ref incident.Ref, message string, i int) {
 		x := r.all[i]
-		r.v.add(incident.Finding{Code: "serving.kv_exhausted", Role: incident.Fault, Severity: incident.Critical, Confidence: 0.76, Subject: ref, Message: message, FirstSeen: r.t.began(x.series["engine.kv_usage"]), LastSeen: r.t.now(),
+		confidence := 0.76
+		if most && ref.Kind == "Pod" {
+			// What holds for most replicas is a matter of the whole, not of this pod.
+			confidence = 0.55
+		}
+		r.v.add(incident.Finding{Code: "serving.kv_exhausted", Role: incident.Fault, Severity: incident.Critical, Confidence: confidence, Subject: ref, Message: message, FirstSeen: r.t.began(x.series["engine.kv_usage"]), LastSeen: r.t.now(),
 			Params: params("waiting", fmt.Sprintf("%.0f", x.Waiting), "kv", fmt.Sprintf("%.2f", x.KV), "preempted", fmt.Sprintf("%.2f", x.Preempted), "replicas", fmt.Sprintf("%d of %d", len(full), known), "window", nowWindow.String())})
 	}
-	if len(full)*2 > known && known > 1 && r.v.subject.Kind != "Pod" {
+	if most && r.v.subject.Kind != "Pod" {
 		msg := fmt.Sprintf("the KV cache of %d of %d replicas of %s is full over the last %s", len(full), known, r.v.subject, nowWindow)
 		for _, i := range full[:min(len(full), 3)] {
 			msg += "; " + say(i)
@@ -270,7 +276,7 @@ func (r *reading) roles() {
 		kv[x.Role] = max(kv[x.Role], x.KV)
 		n[x.Role]++
 	}
-	if n["prefill"] == 0 || n["decode"] == 0 {
+	if n["prefill"] == 0 || n["decode"] == 0 || r.v.subject.Kind == "Pod" {
 		return
 	}
 	for _, side := range [][2]string{{"prefill", "decode"}, {"decode", "prefill"}} {
@@ -330,7 +336,7 @@ func (r *reading) demand(starved []int, hung bool) {
 	switch {
 	case known == 0 || r.v.subject.Kind == "Pod":
 	case idle && was > 0.1:
-r.v.context("serving.traffic_stopped", fmt.Sprintf("no request reaches the %d replicas of %s any more: 0 over the last %s, %.2f a second before", known, r.v.subject, nowWindow, was), params("before", fmt.Sprintf("%.2f", was), "replicas", fmt.Sprint(known), "window", nowWindow.String()))
+		r.v.context("serving.traffic_stopped", fmt.Sprintf("no request reaches the %d replicas of %s any more: 0 over the last %s, %.2f a second before", known, r.v.subject, nowWindow, was), params("before", fmt.Sprintf("%.2f", was), "replicas", fmt.Sprint(known), "window", nowWindow.String()))
 	case !hung && len(starved) == 0 && queued == known && now >= grew*was && was > 0:
 		r.v.add(incident.Finding{Code: "serving.demand_grew", Role: incident.Fault, Severity: incident.Warning, Confidence: 0.66, Subject: r.v.subject, FirstSeen: r.t.began(r.all[0].series["engine.success"]), LastSeen: r.t.now(),
 			Message: fmt.Sprintf("%s gets more requests than its %d replicas keep up with: %.2f a second finished over the last %s, %.2f before, and requests wait on every one", r.v.subject, known, now, nowWindow, was), Params: params("now", fmt.Sprintf("%.2f", now), "before", fmt.Sprintf("%.2f", was), "replicas", fmt.Sprint(known))})
