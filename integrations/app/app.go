@@ -153,6 +153,7 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 		func() (tool.Toolset, error) { return newLogs(src, k) },
 		func() (tool.Toolset, error) { return newStorage(src, k) },
 		func() (tool.Toolset, error) { return newServing(src, k, client) },
+		func() (tool.Toolset, error) { return newGPU(src, k) },
 	} {
 		ts, err := build()
 		if err != nil {

@@ -18,6 +18,7 @@ type Config struct {
 	Bundle     string           `json:"bundle,omitempty"`
 	Kubernetes KubernetesConfig `json:"kubernetes,omitzero"`
 	Prometheus PrometheusConfig `json:"prometheus,omitzero"`
+	GPU        GPUConfig        `json:"gpu,omitzero"`
 	Model      ModelConfig      `json:"model,omitzero"`
 	Budget     BudgetConfig     `json:"budget,omitzero"`
 	// Runbooks are directories of runbooks laid over the ones that ship.
@@ -140,6 +141,9 @@ func (c Config) Validate() error {
 		return fmt.Errorf("model.window %d: a context window is a positive number of tokens", c.Model.Window)
 	}
 	if err := c.Prometheus.validate(); err != nil {
+		return err
+	}
+	if err := c.GPU.validate(); err != nil {
 		return err
 	}
 	if err := c.Store.validate(); err != nil {

@@ -31,6 +31,8 @@ type source struct {
 	protobuf bool
 	// metrics says where metrics and alerts are read.
 	metrics prom.ClientConfig
+	// nvml holds the reports of gumshoe-nvml; nil means that there are none.
+	nvml fs.FS
 }
 
 // liveSource finds the cluster the way kubectl does; in a pod without a
@@ -93,7 +95,12 @@ func openSource(ctx context.Context, c Config) (*source, error) {
 	if c.Bundle != "" {
 		return bundleSource(ctx, c.Bundle)
 	}
-	return liveSource(c.Kubernetes, c.Prometheus)
+	src, err := liveSource(c.Kubernetes, c.Prometheus)
+	if err != nil {
+		return nil, err
+	}
+	src.nvml = c.GPU.files()
+	return src, nil
 }
 
 func first(s ...string) string {
@@ -134,5 +141,5 @@ func recorded(_ context.Context, b *bundle.Bundle, closer func() error) (*source
 	if err != nil {
 		return nil, errors.Join(err, closer())
 	}
-	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer, metrics: metrics}, nil
+	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer, metrics: metrics, nvml: recordedNVML(b.FS())}, nil
 }
