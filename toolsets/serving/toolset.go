@@ -127,7 +127,7 @@ func New(c Config) (*Toolset, error) {
 	if t.signs, err = loadSigns(); err != nil {
 		return nil, fmt.Errorf("serving: %w", err)
 	}
-	for _, mk := range []func() (tool.Tool, error){t.overviewTool, t.explainTool, t.podTool, t.routeTool, t.queueTool, t.surveyTool, t.diagnoseTool} {
+	for _, mk := range []func() (tool.Tool, error){t.overviewTool, t.explainTool, t.podTool, t.routeTool, t.queueTool, t.surveyTool, t.diagnoseTool, t.probeTool} {
 		one, err := mk()
 		if err != nil {
 			return nil, fmt.Errorf("serving: %w", err)
