@@ -27,6 +27,9 @@ type Config struct {
 	// Runbooks are directories of runbooks laid over the ones that ship.
 	Runbooks []string    `json:"runbooks,omitempty"`
 	Store    StoreConfig `json:"store,omitzero"`
+	// AllowProbe lets one call touch a workload (effect probe). It is said by a
+	// person for that call and is no setting of a file.
+	AllowProbe bool `json:"-"`
 }
 
 // KubernetesConfig says which cluster is looked at.
