@@ -44,6 +44,9 @@ const (
 	UsedBy       = "used-by"       // PersistentVolumeClaim -> the workload whose own pods share it
 	InPool       = "in-pool"       // Node -> NodePool, MachineDeployment
 	GrownBy      = "grown-by"      // Pod, ResourceClaim -> the NodePool or NodeClaim that has to add a node for it
+	Has          = "has"           // Node -> a Device in it; what runs on the node does not depend on it for that, see Reach
+	PartOf       = "part-of"       // Device (a MIG instance) -> the Device it is cut from
+	LinkedTo     = "linked-to"     // Device -> the Device at the other end of its links
 )
 
 // Graph collects edges; it is not safe for concurrent use.
@@ -124,6 +127,22 @@ func (g *Graph) Edges() []incident.Edge {
 	return all
 }
 
+// step is a thing on a way, and whether the way came over the machine it runs on.
+type step struct {
+	at   incident.Ref
+	over bool
+}
+
+// next gives the step over an edge. A machine has parts that what runs on it need
+// not use: a way that came to the machine because something runs there does not
+// lead on to its parts.
+func (s step) next(e incident.Edge) (step, bool) {
+	if s.over && e.Relation == Has {
+		return step{}, false
+	}
+	return step{e.To, s.over || e.Relation == RunsOn}, true
+}
+
 // Path gives a shortest chain of edges from one thing to another, nil if there
 // is none or both are the same. Of several shortest chains it is the one whose
 // edges were added first.
@@ -131,25 +150,31 @@ func (g *Graph) Path(from, to incident.Ref) []incident.Edge {
 	if from == to {
 		return nil
 	}
-	came := map[incident.Ref]incident.Edge{}
-	queue := []incident.Ref{from}
+	type link struct {
+		edge incident.Edge
+		back step
+	}
+	start := step{at: from}
+	came := map[step]link{}
+	queue := []step{start}
 	for len(queue) > 0 {
 		n := queue[0]
 		queue = queue[1:]
-		for _, e := range g.out[n] {
-			if _, visited := came[e.To]; visited || e.To == from {
+		for _, e := range g.out[n.at] {
+			s, ok := n.next(e)
+			if _, visited := came[s]; !ok || visited || e.To == from {
 				continue
 			}
-			came[e.To] = e
+			came[s] = link{e, n}
 			if e.To == to {
 				var path []incident.Edge
-				for at := to; at != from; at = came[at].From {
-					path = append(path, came[at])
+				for at := s; at != start; at = came[at].back {
+					path = append(path, came[at].edge)
 				}
 				slices.Reverse(path)
 				return path
 			}
-			queue = append(queue, e.To)
+			queue = append(queue, s)
 		}
 	}
 	return nil
@@ -168,15 +193,22 @@ func (g *Graph) Depth(from, to incident.Ref) int {
 // of edges on a shortest way. Whoever asks about many pairs asks this once.
 func (g *Graph) Reach(from incident.Ref) map[incident.Ref]int {
 	depth := map[incident.Ref]int{from: 0}
-	queue := []incident.Ref{from}
+	start := step{at: from}
+	seen := map[step]int{start: 0}
+	queue := []step{start}
 	for len(queue) > 0 {
 		n := queue[0]
 		queue = queue[1:]
-		for _, e := range g.out[n] {
-			if _, seen := depth[e.To]; !seen {
-				depth[e.To] = depth[n] + 1
-				queue = append(queue, e.To)
+		for _, e := range g.out[n.at] {
+			s, ok := n.next(e)
+			if _, visited := seen[s]; !ok || visited {
+				continue
 			}
+			seen[s] = seen[n] + 1
+			if _, known := depth[e.To]; !known {
+				depth[e.To] = seen[s]
+			}
+			queue = append(queue, s)
 		}
 	}
 	return depth

@@ -119,3 +119,23 @@ func TestManyEdges(t *testing.T) {
 		t.Errorf("%d reached", got)
 	}
 }
+
+// A pod that runs on a machine does not depend on every part of it, only on those
+// it uses; a question about the machine reaches them all.
+func TestPartsOfAMachine(t *testing.T) {
+	t.Parallel()
+	g := graph.New()
+	g.Add(edge("pod", graph.RunsOn, "node"), edge("node", graph.Has, "gpu-0"), edge("node", graph.Has, "gpu-1"), edge("pod", graph.Claims, "claim"),
+		edge("claim", graph.Allocated, "gpu-1"), edge("node", graph.Publishes, "agent"), edge("namespace", graph.Contains, "node"))
+	for _, tc := range []struct {
+		from, to string
+		depth    int
+	}{{"pod", "gpu-0", -1}, {"pod", "gpu-1", 2}, {"node", "gpu-0", 1}, {"namespace", "gpu-0", 2}, {"pod", "agent", 2}} {
+		if got := g.Depth(ref(tc.from), ref(tc.to)); got != tc.depth {
+			t.Errorf("%s to %s is %d edges deep, want %d", tc.from, tc.to, got, tc.depth)
+		}
+		if got := len(g.Path(ref(tc.from), ref(tc.to))); got != max(tc.depth, 0) {
+			t.Errorf("the way from %s to %s has %d edges, want %d", tc.from, tc.to, got, max(tc.depth, 0))
+		}
+	}
+}

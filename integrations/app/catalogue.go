@@ -16,6 +16,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/cilium"
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra"
 	"github.com/gumshoe-ai/gumshoe/toolsets/fit"
+	"github.com/gumshoe-ai/gumshoe/toolsets/gpu"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
 	"github.com/gumshoe-ai/gumshoe/toolsets/logs"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
@@ -101,6 +102,7 @@ func Codes() []tool.Code {
 		logs.Codes(),
 		storage.Codes(),
 		serving.Codes(),
+		gpu.Codes(),
 	)
 }
 

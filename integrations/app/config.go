@@ -19,6 +19,7 @@ type Config struct {
 	Kubernetes KubernetesConfig `json:"kubernetes,omitzero"`
 	Prometheus PrometheusConfig `json:"prometheus,omitzero"`
 	Hubble     HubbleConfig     `json:"hubble,omitzero"`
+	GPU        GPUConfig        `json:"gpu,omitzero"`
 	Model      ModelConfig      `json:"model,omitzero"`
 	Budget     BudgetConfig     `json:"budget,omitzero"`
 	// Runbooks are directories of runbooks laid over the ones that ship.
@@ -144,6 +145,9 @@ func (c Config) Validate() error {
 		return err
 	}
 	if err := c.Hubble.validate(); err != nil {
+		return err
+	}
+	if err := c.GPU.validate(); err != nil {
 		return err
 	}
 	if err := c.Store.validate(); err != nil {

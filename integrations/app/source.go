@@ -33,6 +33,8 @@ type source struct {
 	metrics prom.ClientConfig
 	// flows says where network flows are read.
 	flows flowSource
+	// nvml holds the reports of gumshoe-nvml; nil means that there are none.
+	nvml fs.FS
 }
 
 // liveSource finds the cluster the way kubectl does; in a pod without a
@@ -98,7 +100,12 @@ func openSource(ctx context.Context, c Config) (*source, error) {
 	if c.Bundle != "" {
 		return bundleSource(ctx, c.Bundle)
 	}
-	return liveSource(c.Kubernetes, c.Prometheus, c.Hubble)
+	src, err := liveSource(c.Kubernetes, c.Prometheus, c.Hubble)
+	if err != nil {
+		return nil, err
+	}
+	src.nvml = c.GPU.files()
+	return src, nil
 }
 
 func first(s ...string) string {
@@ -143,6 +150,6 @@ func recorded(_ context.Context, b *bundle.Bundle, closer func() error) (*source
 	if err != nil {
 		return nil, errors.Join(err, closer())
 	}
-	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, metrics: metrics, flows: flows,
+	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, metrics: metrics, flows: flows, nvml: recordedNVML(b.FS()),
 		close: func() error { return errors.Join(stop(), closer()) }}, nil
 }

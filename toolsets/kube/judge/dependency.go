@@ -18,7 +18,7 @@ import (
 
 // The three ways in which a call over the network fails, as logs put it.
 var (
-	lookupFailed = regexp.MustCompile(`(?i)no such host|name or service not known|name resolution|could not resolve host|server misbehaving|\benotfound|\beai_again|unknownhost|could not translate host name|nodename nor servname|nxdomain|can't find`)
+	lookupFailed = regexp.MustCompile(`(?i)no such host|name or service not known|name resolution|could not resolve host|server misbehaving|\benotfound\b|\beai_again\b|unknownhost|could not translate host name|nodename nor servname|nxdomain|can't find`)
 	turnedAway   = regexp.MustCompile(`(?i)connection refused|econnrefused|connectexception|no route to host|ehostunreach|network is unreachable|connection reset|econnreset|broken pipe|service unavailable|\b50[234]\b|failed to connect|unable to connect|could not connect|cannot connect|can't connect|waiting for|not (?:yet )?(?:ready|reachable|available)|unreachable`)
 	timedOut     = regexp.MustCompile(`(?i)timed? ?out|etimedout|deadline exceeded`)
 	// unanswered is a resolver that does not answer, rather than one that says no.
@@ -29,7 +29,7 @@ var (
 var addressed = []*regexp.Regexp{
 	regexp.MustCompile(`\b[a-z][a-z0-9+.-]*://(?:[^/@\s"']*@)?([A-Za-z0-9][A-Za-z0-9.-]*)(?::(\d{1,5}))?`),
 	regexp.MustCompile(`(?i)\blookup ([a-z0-9][a-z0-9.-]*)`),
-	regexp.MustCompile(`(?i)(?:translate host name|resolve host:?|resolve|\benotfound|\beai_again|unknownhostexception:?|host(?:name)?[ =:]+) ?["']?([a-z0-9][a-z0-9.-]*)`),
+	regexp.MustCompile(`(?i)(?:translate host name|resolve host:?|\bresolve|\benotfound|\beai_again|unknownhostexception:?|host(?:name)?[ =:]+) ?["']?([a-z0-9][a-z0-9.-]*)`),
 	regexp.MustCompile(`\b([A-Za-z0-9][A-Za-z0-9.-]*[A-Za-z0-9]):(\d{2,5})\b`),
 	regexp.MustCompile(`\bnc (?:-\w+ )*([a-z0-9][a-z0-9.-]*) (\d{2,5})\b`),
 	regexp.MustCompile(`\b(?:nslookup|ping|dig|getent hosts|pg_isready -h|mysqladmin (?:ping )?-h|can't find) ?([a-z0-9][a-z0-9.-]*)`),

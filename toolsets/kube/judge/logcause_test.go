@@ -77,6 +77,7 @@ func TestPeersOf(t *testing.T) {
 		"getaddrinfo EAI_AGAIN broker":              {{"broker", 0}},
 		"until nc -z crm-db 3306; do sleep 2; done": {{"crm-db", 3306}},
 		"nothing of the kind":                       nil,
+		"ModuleNotFoundError: No module named x":    nil,
 	} {
 		if got := peersOf(line); !slices.Equal(got, want) {
 			t.Errorf("%q: %v, not %v", line, got, want)

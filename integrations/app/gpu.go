@@ -1,0 +1,105 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/toolsets/gpu"
+	"github.com/gumshoe-ai/gumshoe/toolsets/gpu/nvml"
+	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
+	kubesource "github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
+	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
+)
+
+// GPUConfig says where the driver's own words are read. Metrics come from
+// Prometheus, the rest from the cluster; both are found without it. A bundle
+// brings its own reports in nvml/.
+type GPUConfig struct {
+	// NVMLDir is a directory into which gumshoe-nvml writes one file a node,
+	// "<node>.json": a shared volume, or what kubectl exec collected.
+	NVMLDir string `json:"nvmlDir,omitempty"`
+}
+
+// validate names the field that is wrong.
+func (c GPUConfig) validate() error {
+	if c.NVMLDir == "" {
+		return nil
+	}
+	if st, err := os.Stat(c.NVMLDir); err != nil || !st.IsDir() {
+		return fmt.Errorf("gpu.nvmlDir %s is not a directory", c.NVMLDir)
+	}
+	return nil
+}
+
+// files gives the directory, nil where none is named.
+func (c GPUConfig) files() fs.FS {
+	if c.NVMLDir == "" {
+		return nil
+	}
+	return os.DirFS(c.NVMLDir)
+}
+
+// nvmlDir is where a bundle keeps the reports of gumshoe-nvml.
+const nvmlDir = "nvml"
+
+// recordedNVML gives the reports of a bundle, nil where it has none.
+func recordedNVML(fsys fs.FS) fs.FS {
+	if st, err := fs.Stat(fsys, nvmlDir); err != nil || !st.IsDir() {
+		return nil
+	}
+	sub, err := fs.Sub(fsys, nvmlDir)
+	if err != nil {
+		return nil
+	}
+	return sub
+}
+
+// newGPU wires the gpu toolset to what the other toolsets read.
+func newGPU(src *source, k *kube.Toolset) (*gpu.Toolset, error) {
+	eyes := gpuEyes{k.Source()}
+	c := gpu.Config{Objects: eyes, Lists: eyes, Details: eyes, Metrics: prom.NewClient(src.metrics), Cluster: src.cluster, Now: src.now,
+		Reach: func(ctx context.Context) error { _, err := k.Source().ServerVersion(ctx); return err }}
+	if src.nvml != nil {
+		c.NVML = nvml.NewDir(src.nvml)
+	}
+	return gpu.New(c)
+}
+
+// gpuEyes is what gpu sees of a cluster, in its own words.
+type gpuEyes struct{ *kubesource.Source }
+
+var (
+	_ gpu.Objects = gpuEyes{}
+	_ gpu.Lists   = gpuEyes{}
+	_ gpu.Details = gpuEyes{}
+	_ gpu.Metrics = (*prom.Client)(nil)
+)
+
+// List implements gpu.Lists.
+func (e gpuEyes) List(ctx context.Context, kind, namespace, fields string) ([]*unstructured.Unstructured, error) {
+	return e.Source.List(ctx, kind, namespace, kubesource.Selectors{Fields: fields})
+}
+
+// Pods implements gpu.Lists.
+func (e gpuEyes) Pods(ctx context.Context, namespace string) ([]*corev1.Pod, error) {
+	return e.Source.Pods(ctx, namespace)
+}
+
+// Events implements gpu.Details.
+func (e gpuEyes) Events(ctx context.Context, about incident.Ref) ([]gpu.Event, error) {
+	list, err := e.Source.Events(ctx, "", about)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]gpu.Event, 0, len(list))
+	for _, v := range list {
+		out = append(out, gpu.Event{Type: v.Type, Reason: v.Reason, Message: v.Message, Source: v.Source, First: v.First, Last: v.Last, Count: v.Count})
+	}
+	return out, nil
+}
