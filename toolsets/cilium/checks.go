@@ -18,6 +18,15 @@ func (t *Toolset) Checks() []tool.Check {
 			Follow: []string{graph.IsolatedBy, graph.Calls, graph.RunsOn},
 		},
 		{
+			Name: "mutual TLS of", Tool: "cilium_mtls", Applies: is("", "Pod"),
+			Args:   func(r incident.Ref) any { return MTLSIn{Namespace: r.Namespace, Pod: r.Name} },
+			Follow: []string{graph.IsolatedBy, graph.ServedBy, graph.RunsOn, graph.Calls, authenticatedBy},
+		},
+		{
+			Name: "mutual TLS of", Tool: "cilium_mtls", Applies: is("", "Namespace"), Survey: true,
+			Args: func(r incident.Ref) any { return MTLSIn{Namespace: r.Name} },
+		},
+		{
 			Name: "Cilium on", Tool: "cilium_node", Applies: is("", "Node"),
 			Args:   func(r incident.Ref) any { return NodeIn{Node: r.Name} },
 			Follow: []string{graph.ServedBy},

@@ -17,7 +17,7 @@ func Codes() []tool.Code {
 	drops := strs("to", "port", "reason", "count", "minutes")
 	datapath := strs("reason", "meaning", "count", "minutes", "agents")
 	near := strs("from", "to", "port", "direction", "rule", "wants", "has")
-	return []tool.Code{
+	return append(mtlsCodes(), []tool.Code{
 		{Code: "cilium.traffic_denied", Role: incident.Symptom, Severity: incident.Warning, Kinds: strs("Pod"), Params: strs("to", "port", "direction", "policy"), Text: "Traffic that the pod wants is denied by policy."},
 		{Code: "cilium.flows_dropped", Role: incident.Symptom, Severity: incident.Warning, Kinds: strs("Pod"), Params: drops, Text: "Hubble saw packets dropped that the pod needs to get through."},
 		{Code: "cilium.clients_turned_away", Role: incident.Symptom, Severity: incident.Warning, Kinds: strs("Pod"), Params: strs("from", "port", "reason", "count", "minutes"), Text: "Hubble saw everything dropped that was sent to a port the pod serves."},
@@ -46,5 +46,5 @@ func Codes() []tool.Code {
 		fault("cilium.egress_gateway", incident.Critical, strs("Node"), datapath, nil, "An egress gateway policy has no usable gateway."),
 		fault("cilium.datapath_drops", incident.Warning, strs("Node"), datapath, nil, "The node drops packets for a reason of its datapath."),
 		fault("cilium.agent_down", incident.Critical, strs("Node"), strs("pod", "reason", "agents"), nil, "The Cilium agent of the node is not ready."),
-	}
+	}...)
 }

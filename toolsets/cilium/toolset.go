@@ -107,6 +107,7 @@ func New(c Config) (*Toolset, error) {
 	for _, add := range []func() (tool.Tool, error){
 		func() (tool.Tool, error) { return read("cilium_policy", t.policyTool) },
 		func() (tool.Tool, error) { return read("cilium_flows", t.flowsTool) },
+		func() (tool.Tool, error) { return read("cilium_mtls", t.mtlsTool) },
 		func() (tool.Tool, error) { return read("cilium_node", t.nodeTool) },
 	} {
 		one, err := add()
@@ -207,7 +208,7 @@ func (t *Toolset) limit(g incident.Gap) {
 	if t.hubble != nil && slices.ContainsFunc(t.hubble.gaps, func(o incident.Gap) bool { return o.Source == g.Source }) {
 		return
 	}
-	if !slices.ContainsFunc(t.limits, func(o incident.Gap) bool { return o.Source == g.Source }) {
+	if !slices.Contains(t.limits, g) {
 		t.limits = append(t.limits, g)
 	}
 }
