@@ -227,7 +227,7 @@ func (c *card) growth(signal string, to time.Time, d time.Duration) (float64, bo
 	for _, s := range c.series[signal] {
 		var in []metric.Point
 		for _, p := range s.Points {
-			if p.At.After(to.Add(-d)) {
+			if !p.At.Before(to.Add(-d)) {
 				in = append(in, p)
 			}
 		}
