@@ -42,7 +42,7 @@ func (e eyes) Events(ctx context.Context, about incident.Ref) ([]gpu.Event, erro
 	list, err := e.Source.Events(ctx, "", about)
 	var out []gpu.Event
 	for _, v := range list {
-		out = append(out, gpu.Event{Type: v.Type, Reason: v.Reason, Message: v.Message, Source: v.Source, First: v.First, Last: v.Last, Count: v.Count})
+		out = append(out, gpu.Event{Node: v.Involved.Name, Type: v.Type, Reason: v.Reason, Message: v.Message, Source: v.Source, First: v.First, Last: v.Last, Count: v.Count})
 	}
 	return out, err
 }

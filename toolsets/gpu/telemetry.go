@@ -295,7 +295,7 @@ func (t *Toolset) metricReports(ctx context.Context, m *machine) {
 		case c == nil || len(s.Points) == 0:
 		case sig.Signal == "gpu.xid_count":
 			t.counted(m, c, s, workload(id))
-		default:
+		case sig.Signal == "gpu.xid_last":
 			gauges[c] = append(gauges[c], s)
 		}
 	}
