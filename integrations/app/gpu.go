@@ -99,7 +99,7 @@ func (e gpuEyes) Events(ctx context.Context, about incident.Ref) ([]gpu.Event, e
 	}
 	out := make([]gpu.Event, 0, len(list))
 	for _, v := range list {
-		out = append(out, gpu.Event{Type: v.Type, Reason: v.Reason, Message: v.Message, Source: v.Source, First: v.First, Last: v.Last, Count: v.Count})
+		out = append(out, gpu.Event{Node: v.Involved.Name, Type: v.Type, Reason: v.Reason, Message: v.Message, Source: v.Source, First: v.First, Last: v.Last, Count: v.Count})
 	}
 	return out, nil
 }
