@@ -27,6 +27,15 @@ func (t *Toolset) Checks() []tool.Check {
 			Args: func(r incident.Ref) any { return MTLSIn{Namespace: r.Name} },
 		},
 		{
+			Name: "Cilium of the cluster", Tool: "cilium_status", Applies: func(r incident.Ref) bool { return r.Group == "" && r.Kind == "Cluster" }, Survey: true,
+			Args: func(incident.Ref) any { return StatusIn{} },
+		},
+		{
+			Name: "Cluster Mesh of", Tool: "cilium_status", Applies: is("", "Service"),
+			Args:   func(r incident.Ref) any { return StatusIn{Namespace: r.Namespace, Service: r.Name} },
+			Follow: []string{graph.GatedBy},
+		},
+		{
 			Name: "Cilium on", Tool: "cilium_node", Applies: is("", "Node"),
 			Args:   func(r incident.Ref) any { return NodeIn{Node: r.Name} },
 			Follow: []string{graph.ServedBy},

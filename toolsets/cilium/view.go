@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -271,7 +272,37 @@ func (v *viewing) blame(ctx context.Context, port string, to target, d policy.De
 		v.mistaken(ctx, to, conf)
 		return
 	}
+	if p := v.rejectedFor(to, d, port); p != nil {
+		where := v.t.policyRef(p)
+		v.edge(v.subject, graph.IsolatedBy, where)
+		v.findings = append(v.findings, finding("cilium.policy_invalid", where, conf+0.02, map[string]string{"message": p.Invalid, "from": v.subject.Path(), "to": to.text, "port": port},
+			"%s would let %s reach %s port %s, and Cilium rejects it and does not enforce it: %s", p, v.subject.Path(), to.text, port, p.Invalid))
+	}
 	v.findings = append(v.findings, v.t.denial(by, d, v.subject.Path(), to.text, port, conf))
+}
+
+// rejectedFor finds a rejected policy that would have let the traffic pass.
+func (v *viewing) rejectedFor(to target, d policy.Decision, port string) *policy.Policy {
+	if d.Deny != nil {
+		return nil
+	}
+	number, proto, _ := strings.Cut(port, "/")
+	n, err := strconv.ParseInt(number, 10, 32)
+	if err != nil {
+		return nil
+	}
+	for _, p := range v.policies {
+		if p.Invalid == "" {
+			continue
+		}
+		valid := *p
+		valid.Invalid = ""
+		one := policy.Decide([]*policy.Policy{&valid}, d.Direction, policy.Traffic{From: v.self, To: to.end, Port: int32(n), Proto: proto}, v.settings)
+		if one.Allow != nil && one.Deny == nil {
+			return p
+		}
+	}
+	return nil
 }
 
 // derived gives the end as its pod's own labels make it.
