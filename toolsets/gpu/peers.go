@@ -305,9 +305,10 @@ func (t *Toolset) compare(v *verdict, g gang, p *corev1.Pod, peers []peer, out *
 		m := one.m
 		sub := t.verdict()
 		sub.judge(m, func(c *card) bool { return slices.ContainsFunc(peers, func(o peer) bool { return o.card == c }) })
-		for c, why := range sub.hurt {
-			i := slices.IndexFunc(peers, func(o peer) bool { return o.card == c })
-			if i < 0 || peers[i].pod.Name == p.Name {
+		for i, o := range peers {
+			c := o.card
+			why, ok := sub.hurt[c]
+			if !ok || o.m != m || o.pod.Name == p.Name {
 				continue
 			}
 			v.lines = append(v.lines, why)

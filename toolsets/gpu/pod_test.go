@@ -439,3 +439,39 @@ func TestSurveyOfManyNodes(t *testing.T) {
 		t.Errorf("%d nodes, %d looked at, trouble on %v\n%s", out.Nodes, out.Looked, in, res.Text)
 	}
 }
+
+func TestContainersThatAreRefused(t *testing.T) {
+	t.Parallel()
+	waiting := `
+  conditions: [{type: Ready, status: "False"}]
+  containerStatuses: [{name: main, ready: false, restartCount: 3, image: i, imageID: i, state: {waiting: {reason: RunContainerError}}}]`
+	told := func(message string, before time.Duration) string {
+		return strings.NewReplacer("n1.", "p.", "namespace: default", "namespace: a", "{kind: Node, name: n1, uid: n1}", "{kind: Pod, name: p, namespace: a}").Replace(event("Failed", message, before))
+	}
+	for name, tc := range map[string]struct {
+		status, message string
+		before          time.Duration
+		want            string
+	}{
+		"versions":           {waiting, "nvidia-container-cli: initialization error: nvml error: driver/library version mismatch: unknown", time.Minute, "different versions"},
+		"not loaded":         {waiting, "nvidia-container-cli: initialization error: nvml error: driver not loaded: unknown", time.Minute, "is not loaded"},
+		"handler":            {waiting, `failed to get sandbox runtime: no runtime for "nvidia" is configured`, time.Minute, "knows no handler nvidia"},
+		"a GPU that is gone": {waiting, "nvidia-container-cli: device error: GPU-1: unknown device: unknown", time.Minute, "not there any more"},
+		"long ago":           {waiting, "nvidia-container-cli: initialization error: nvml error: driver not loaded: unknown", 2 * time.Hour, ""},
+		"another reason":     {waiting, `exec: "serve": executable file not found in $PATH`, time.Minute, ""},
+		"it runs now":        {"", "nvidia-container-cli: initialization error: nvml error: driver not loaded: unknown", time.Minute, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := world{objects: []string{node(`, nvidia.com/gpu: "2"`, ""), pod("p", oneGPU, tc.status), told(tc.message, tc.before)}}
+			res := must(t, lab(t, w), "gpu_health", gpu.HealthIn{Namespace: "a", Pod: "p"})
+			want := []string{}
+			if tc.want != "" {
+				want = []string{"fault gpu.driver_unusable Node n1"}
+			}
+			if diff := cmp.Diff(want, said(res.Findings)); diff != "" || !strings.Contains(res.Text, tc.want) {
+				t.Errorf("%s\n%s", diff, res.Text)
+			}
+		})
+	}
+}
