@@ -31,8 +31,12 @@ func CaptureBundle(ctx context.Context, cfg Config, out string, namespaces []str
 	for _, secret := range cfg.Prometheus.secrets() {
 		r.AddKnown(secret, "credential")
 	}
+	beside, err := captureClouds(cfg, r.String)
+	if err != nil {
+		return nil, err
+	}
 	sum, err := bundle.Capture(ctx, src.rest, out, bundle.CaptureOptions{Namespaces: namespaces, Redactor: r, Cluster: src.cluster, Version: Version(), Now: src.now,
-		Sources: captureMetrics(ctx, src, namespaces, r.String)})
+		Sources: append(captureMetrics(ctx, src, namespaces, r.String), beside...)})
 	if err != nil {
 		return nil, captureError(err)
 	}

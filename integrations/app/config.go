@@ -19,6 +19,8 @@ type Config struct {
 	Kubernetes KubernetesConfig `json:"kubernetes,omitzero"`
 	Prometheus PrometheusConfig `json:"prometheus,omitzero"`
 	GPU        GPUConfig        `json:"gpu,omitzero"`
+	Azure      AzureConfig      `json:"azure,omitzero"`
+	GKE        GKEConfig        `json:"gke,omitzero"`
 	Model      ModelConfig      `json:"model,omitzero"`
 	Budget     BudgetConfig     `json:"budget,omitzero"`
 	// Runbooks are directories of runbooks laid over the ones that ship.
@@ -144,6 +146,9 @@ func (c Config) Validate() error {
 		return err
 	}
 	if err := c.GPU.validate(); err != nil {
+		return err
+	}
+	if err := errors.Join(c.Azure.validate(), c.GKE.validate()); err != nil {
 		return err
 	}
 	if err := c.Store.validate(); err != nil {

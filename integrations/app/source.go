@@ -16,6 +16,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle/apiserver"
+	"github.com/gumshoe-ai/gumshoe/toolsets/nodepool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 )
 
@@ -33,6 +34,8 @@ type source struct {
 	metrics prom.ClientConfig
 	// nvml holds the reports of gumshoe-nvml; nil means that there are none.
 	nvml fs.FS
+	// clouds are the providers' APIs that are configured or recorded.
+	clouds []nodepool.Cloud
 }
 
 // liveSource finds the cluster the way kubectl does; in a pod without a
@@ -100,6 +103,9 @@ func openSource(ctx context.Context, c Config) (*source, error) {
 		return nil, err
 	}
 	src.nvml = c.GPU.files()
+	if src.clouds, err = liveClouds(c); err != nil {
+		return nil, err
+	}
 	return src, nil
 }
 
@@ -141,5 +147,9 @@ func recorded(_ context.Context, b *bundle.Bundle, closer func() error) (*source
 	if err != nil {
 		return nil, errors.Join(err, closer())
 	}
-	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer, metrics: metrics, nvml: recordedNVML(b.FS())}, nil
+	made, err := recordedClouds(b.FS())
+	if err != nil {
+		return nil, errors.Join(err, closer())
+	}
+	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer, metrics: metrics, nvml: recordedNVML(b.FS()), clouds: made}, nil
 }
