@@ -41,6 +41,8 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"evals/bundle", "github.com/cilium/cilium/pkg", "the API alone is small; the rest of Cilium is not"},
 	{"toolsets/fit", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/fit", module + "/toolsets/dra", "never another toolset"},
+	{"toolsets/nodepool/gke", "github.com/Azure/azure-sdk-for-go", "one SDK each"},
+	{"evals/bundle/cloud", "github.com/Azure/azure-sdk-for-go", "a recording is data that any SDK may read"},
 	{"toolsets/nodepool", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/nodepool", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets/serving", module + "/toolsets/kube", "never another toolset"},

@@ -22,6 +22,8 @@ type Config struct {
 	Supply     SupplyConfig     `json:"supply,omitzero"`
 	GPU        GPUConfig        `json:"gpu,omitzero"`
 	Hubble     HubbleConfig     `json:"hubble,omitzero"`
+	Azure      AzureConfig      `json:"azure,omitzero"`
+	GKE        GKEConfig        `json:"gke,omitzero"`
 	Model      ModelConfig      `json:"model,omitzero"`
 	Budget     BudgetConfig     `json:"budget,omitzero"`
 	// Runbooks are directories of runbooks laid over the ones that ship.
@@ -152,6 +154,8 @@ func (c Config) Validate() error {
 		c.Hubble,
 		c.Loki,
 		c.Supply,
+		c.Azure,
+		c.GKE,
 		c.Store,
 	} {
 		if err := section.validate(); err != nil {

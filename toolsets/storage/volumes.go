@@ -169,6 +169,8 @@ func (l *look) claim(ctx context.Context, in VolumesIn, out *Volumes) error {
 	}
 	if m.pv == nil {
 		l.provisioning(ctx, m)
+	} else {
+		l.resize(ctx, m)
 	}
 	if n := len(l.v.findings); n > 0 {
 		out.Volumes[0].Problem = l.v.findings[n-1].Message
