@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
@@ -72,6 +73,8 @@ func (r *reading) judge(ctx context.Context) {
 	r.transfers()
 	r.batchLimit(hung)
 	r.roles()
+	r.heldCache()
+	r.corrupted()
 	r.prefix()
 	r.demand(starved, len(hung) > 0)
 	if r.hot || r.lost {
@@ -140,11 +143,11 @@ func (r *reading) starved() []int {
 			Params: params("waiting", fmt.Sprintf("%.0f", x.Waiting), "kv", fmt.Sprintf("%.2f", x.KV), "preempted", fmt.Sprintf("%.2f", x.Preempted), "replicas", fmt.Sprintf("%d of %d", len(full), known), "window", nowWindow.String())})
 	}
 	if most && r.v.subject.Kind != "Pod" {
-		msg := fmt.Sprintf("the KV cache of %d of %d replicas of %s is full over the last %s", len(full), known, r.v.subject, nowWindow)
+		said := []string{fmt.Sprintf("the KV cache of %d of %d replicas of %s is full over the last %s", len(full), known, r.v.subject, nowWindow)}
 		for _, i := range full[:min(len(full), 3)] {
-			msg += "; " + say(i)
+			said = append(said, say(i))
 		}
-		fault(r.v.subject, msg, full[0])
+		fault(r.v.subject, strings.Join(said, "; "), full[0])
 		return full
 	}
 	for _, i := range full {
@@ -287,6 +290,34 @@ func (r *reading) roles() {
 		r.v.add(incident.Finding{Code: "serving.roles_unbalanced", Role: incident.Fault, Severity: incident.Warning, Confidence: 0.72, Subject: r.v.subject, LastSeen: r.t.now(),
 			Message: fmt.Sprintf("requests queue at %s only: %.0f wait on its %d replicas, %.0f on the %d of %s, whose KV use is at most %.2f, over the last %s", busy, wait[busy], n[busy], wait[idle], n[idle], idle, kv[idle], nowWindow),
 			Params:  params("busy", busy, "idle", idle, "waiting", fmt.Sprintf("%.0f", wait[busy]), "replicas", fmt.Sprintf("%d %s, %d %s", n[busy], busy, n[idle], idle))})
+	}
+}
+
+// heldCache finds a prefill engine whose cache is full of blocks that nobody
+// fetches: few requests run, others wait, and the decode side does not pull.
+func (r *reading) heldCache() {
+	for i, x := range r.all {
+		if x.Role != "prefill" || x.KV < kvFull || x.Waiting < 1 || x.Running < 0 || x.Running > 1 {
+			continue
+		}
+		r.v.add(incident.Finding{Code: "serving.kv_held", Role: incident.Fault, Severity: incident.Critical, Confidence: 0.72, Subject: r.pod(i), FirstSeen: r.t.began(x.series["engine.kv_usage"]), LastSeen: r.t.now(),
+			Message: fmt.Sprintf("prefill pod %s runs %.0f requests with KV use %.2f while %.0f wait, over the last %s: its blocks wait to be fetched by decode", r.pod(i).Path(), x.Running, x.KV, x.Waiting, nowWindow),
+			Params:  params("running", fmt.Sprintf("%.0f", x.Running), "kv", fmt.Sprintf("%.2f", x.KV), "waiting", fmt.Sprintf("%.0f", x.Waiting))})
+		for _, y := range r.all {
+			if y.Role == "decode" && !y.Ready {
+				r.v.edge(r.pod(i), graph.GroupedWith, r.t.podRef(y.pod))
+			}
+		}
+	}
+}
+
+// corrupted finds engines whose output holds NaN, where they count that.
+func (r *reading) corrupted() {
+	for i, x := range r.all {
+		if v := r.t.present(x.series["engine.corrupted"]); v > 0 {
+			r.symptomOn("serving.output_corrupted", r.pod(i), r.t.began(x.series["engine.corrupted"]), fmt.Sprintf("the engine of pod %s counts %.2f requests a second whose output holds NaN, over the last %s", r.pod(i).Path(), v, nowWindow),
+				params("rate", fmt.Sprintf("%.2f", v), "node", orNone(x.Node), "window", nowWindow.String()))
+		}
 	}
 }
 
