@@ -113,8 +113,8 @@ func (t *Toolset) routedNames(ctx context.Context, v *verdict, pool incident.Ref
 	served := map[string]bool{}
 	for _, p := range pods {
 		e, ok := engineOf(p)
-		if !ok || len(e.names) == 0 || e.env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] != "" {
-			return // what it serves is not said, or changes while it runs
+		if !ok || e.kind != vllm && e.kind != sglang || len(e.names) == 0 || e.env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] != "" {
+			return // what it serves is not said by its arguments, or changes while it runs
 		}
 		for _, n := range e.names {
 			served[n] = true
