@@ -71,19 +71,9 @@ func (t *Toolset) servedAs(ctx context.Context, m tool.Mention) []incident.Ref {
 		if !ok || !slices.Contains(e.names, m.Name) && e.model != m.Name {
 			continue
 		}
-		ref, _, pooled := t.poolOf(ctx, p)
-		if !pooled {
+		ref, reached := t.reachedBy(ctx, p)
+		if !reached {
 			ref = t.podRef(p)
-			services, err := t.objects.List(ctx, "", "Service", p.Namespace, "")
-			if err != nil {
-				return nil
-			}
-			for _, s := range services {
-				if want := wordsAt(s.Object, "spec", "selector"); len(want) > 0 && labels.SelectorFromSet(want).Matches(labels.Set(p.Labels)) {
-					ref = t.refOf(s)
-					break
-				}
-			}
 		}
 		if !slices.Contains(out, ref) {
 			out = append(out, ref)
@@ -124,4 +114,22 @@ func (t *Toolset) enginesIn(ctx context.Context, namespace string) ([]*corev1.Po
 		out = append(out, some...)
 	}
 	return out, nil
+}
+
+// reachedBy finds what leads requests to an engine: its pool, else a Service that
+// selects it.
+func (t *Toolset) reachedBy(ctx context.Context, p *corev1.Pod) (incident.Ref, bool) {
+	if ref, _, ok := t.poolOf(ctx, p); ok {
+		return ref, true
+	}
+	services, err := t.objects.List(ctx, "", "Service", p.Namespace, "")
+	if err != nil {
+		return incident.Ref{}, false
+	}
+	for _, s := range services {
+		if want := wordsAt(s.Object, "spec", "selector"); len(want) > 0 && labels.SelectorFromSet(want).Matches(labels.Set(p.Labels)) {
+			return t.refOf(s), true
+		}
+	}
+	return incident.Ref{}, false
 }
