@@ -45,7 +45,7 @@ const (
 	InPool       = "in-pool"       // Node -> NodePool, MachineDeployment
 	GrownBy      = "grown-by"      // Pod, ResourceClaim -> the NodePool or NodeClaim that has to add a node for it
 	Has          = "has"           // Node -> a Device in it, or the pod that looks after its devices; what runs on the node does not depend on it for that, see Path
-	PartOf       = "part-of"       // Device (a MIG instance) -> the Device it is cut from
+	PartOf       = "part-of"       // Device (a MIG instance) -> the Device it is cut from; Pod -> the Service or pool whose replicas share a trouble
 	LinkedTo     = "linked-to"     // Device -> the Device at the other end of its links
 )
 
