@@ -162,7 +162,7 @@ func (t *Toolset) Status(ctx context.Context) tool.Status {
 		}
 	}
 	if len(here) == 0 {
-		return tool.Status{State: tool.Absent, Reason: "the API server serves neither cilium.io nor security.istio.io: the cluster runs neither Cilium nor Istio",
+		return tool.Status{State: tool.Absent, NotRun: true, Reason: "the API server serves neither cilium.io nor security.istio.io: the cluster runs neither Cilium nor Istio",
 			Fix: "nothing to do unless the cluster should run one of them"}
 	}
 	st := tool.Status{State: tool.Ready}

@@ -322,16 +322,16 @@ func (c *Client) failure(err error) error {
 		e.Kind, e.Fix = tool.Forbidden, "hubble-relay does not accept this client: give hubble.tls.certFile and keyFile"
 	case strings.Contains(msg, "certificate required"):
 		e.User, e.Fix = "hubble-relay wants a client certificate", "give hubble.tls.certFile and keyFile, as in Secret kube-system/hubble-relay-client-certs"
+	case c.c.TLS != nil && c.c.TLS.CertFile == "" && (strings.Contains(msg, "broken pipe") || strings.Contains(msg, "connection reset") || strings.Contains(msg, "EOF")):
+		// TLS 1.3 refuses a client after its own handshake: what is written meanwhile
+		// may fail before the refusal is read.
+		e.User, e.Fix = "hubble-relay closed the connection after the handshake: "+msg, "if it wants a client certificate, give hubble.tls.certFile and keyFile, as in Secret kube-system/hubble-relay-client-certs"
 	case strings.Contains(msg, "certificate is valid for"):
 		e.User, e.Fix = "hubble-relay's certificate is for another name: "+msg, "set hubble.tls.serverName, for example ui.hubble-relay.cilium.io"
 	case strings.Contains(msg, "unknown authority"):
 		e.User, e.Fix = "hubble-relay's certificate is signed by an unknown authority", "give its CA with hubble.tls.caFile"
 	case strings.Contains(msg, "expired certificate"), strings.Contains(msg, "has expired"):
 		e.User, e.Fix = "a certificate between here and hubble-relay has expired: "+msg, "renew the Hubble certificates the way they were installed"
-	case c.c.TLS != nil && c.c.TLS.CertFile == "" && (strings.Contains(msg, "broken pipe") || strings.Contains(msg, "connection reset") || strings.Contains(msg, "EOF")):
-		// In TLS 1.3 the server refuses after the client is done, and may be gone before
-		// its alert is read.
-		e.User, e.Fix = "hubble-relay closed the connection after the TLS handshake, as one does that wants a client certificate: "+msg, "give hubble.tls.certFile and keyFile"
 	case strings.Contains(msg, "error reading server preface"):
 		e.User, e.Fix = "hubble-relay speaks TLS and was addressed in plain text", "set hubble.tls"
 	case strings.Contains(msg, "first record does not look like a TLS handshake"):
