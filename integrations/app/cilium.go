@@ -16,6 +16,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 	bundlehubble "github.com/gumshoe-ai/gumshoe/evals/bundle/hubble"
+	"github.com/gumshoe-ai/gumshoe/evals/bundle/hubble/record"
 	"github.com/gumshoe-ai/gumshoe/toolsets/cilium"
 	"github.com/gumshoe-ai/gumshoe/toolsets/cilium/hubble"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
@@ -129,7 +130,7 @@ func captureFlows(ctx context.Context, src *source, namespaces []string, redact 
 	if err != nil {
 		return noFlows{tool.UserText(err)}, nothing
 	}
-	return bundlehubble.NewCapture(bundlehubble.CaptureOptions{Conn: conn, Now: src.now, Namespaces: namespaces, Redact: redact}), conn.Close
+	return record.New(record.Options{Conn: conn, Now: src.now, Namespaces: namespaces, Redact: redact}), conn.Close
 }
 
 // noFlows says why a bundle holds no flows.

@@ -51,6 +51,10 @@ func (t *Toolset) Checks() []tool.Check {
 			Args:   func(r incident.Ref) any { return FlowsIn{Namespace: r.Namespace, Pod: r.Name} },
 			Follow: []string{graph.Calls, graph.IsolatedBy, graph.RunsOn},
 		}, tool.Check{
+			Name: "network flows to", Tool: "cilium_flows", Applies: is("", "Service"),
+			Args:   func(r incident.Ref) any { return FlowsIn{Namespace: r.Namespace, Service: r.Name} },
+			Follow: []string{graph.Selects},
+		}, tool.Check{
 			Name: "dropped flows in", Tool: "cilium_flows", Applies: is("", "Namespace"), Survey: true,
 			Args: func(r incident.Ref) any { return FlowsIn{Namespace: r.Name} },
 		})

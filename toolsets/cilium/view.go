@@ -81,6 +81,9 @@ func (t *Toolset) policyTool(ctx context.Context, in PolicyIn) (tool.Output[Poli
 		v.out.Identity, v.out.State = v.ep.identity, v.ep.state
 	}
 	v.selecting()
+	needs := s.needs(ctx, p)
+	// What an endpoint lacks is a fault only for a pod that shows it.
+	v.hurt = t.sick(p) || slices.ContainsFunc(needs, func(n need) bool { return n.why == "log" })
 	v.identity(ctx)
 	if in.ToPod+in.ToService+in.ToHost != "" {
 		to, err := v.asked(ctx, in)
@@ -89,7 +92,7 @@ func (t *Toolset) policyTool(ctx context.Context, in PolicyIn) (tool.Output[Poli
 		}
 		v.pair(ctx, need{host: to.text, port: to.port, proto: orElse(strings.ToUpper(in.Protocol), "TCP"), why: "asked"}, to)
 	} else if len(s.policies) > 0 || s.settings.Mode == "always" {
-		for _, n := range s.needs(ctx, p) {
+		for _, n := range needs {
 			if to, ok := s.resolve(ctx, p.Namespace, n); ok {
 				v.pair(ctx, n, to)
 			}
@@ -105,10 +108,13 @@ func (t *Toolset) policyTool(ctx context.Context, in PolicyIn) (tool.Output[Poli
 // viewing is one answer in the making.
 type viewing struct {
 	*scene
-	pod      *corev1.Pod
-	subject  incident.Ref
-	self     *policy.End
-	ep       *endpoint
+	pod     *corev1.Pod
+	subject incident.Ref
+	self    *policy.End
+	ep      *endpoint
+	hurt    bool
+	// line is a complaint of the pod's log about a peer, named or not.
+	line     string
 	out      PolicyOut
 	findings []incident.Finding
 	edges    []incident.Edge
