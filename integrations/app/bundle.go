@@ -32,7 +32,7 @@ func CaptureBundle(ctx context.Context, cfg Config, out string, namespaces []str
 		r.AddKnown(secret, "credential")
 	}
 	sum, err := bundle.Capture(ctx, src.rest, out, bundle.CaptureOptions{Namespaces: namespaces, Redactor: r, Cluster: src.cluster, Version: Version(), Now: src.now,
-		Sources: captureMetrics(ctx, src, namespaces, r.String)})
+		Sources: append(captureMetrics(ctx, src, namespaces, r.String), nvmlCapture{src.nvml})})
 	if err != nil {
 		return nil, captureError(err)
 	}
