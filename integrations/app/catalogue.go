@@ -19,9 +19,11 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/gpu"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
 	"github.com/gumshoe-ai/gumshoe/toolsets/logs"
+	"github.com/gumshoe-ai/gumshoe/toolsets/nodepool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 	"github.com/gumshoe-ai/gumshoe/toolsets/serving"
 	"github.com/gumshoe-ai/gumshoe/toolsets/storage"
+	"github.com/gumshoe-ai/gumshoe/toolsets/supply"
 )
 
 // ToolInfo describes a tool for people and other programs.
@@ -100,7 +102,9 @@ func Codes() []tool.Code {
 		fit.Codes(),
 		cilium.Codes(),
 		logs.Codes(),
+		supply.Codes(),
 		storage.Codes(),
+		nodepool.Codes(),
 		serving.Codes(),
 		gpu.Codes(),
 	)
