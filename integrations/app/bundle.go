@@ -40,7 +40,7 @@ func CaptureBundle(ctx context.Context, cfg Config, out string, namespaces []str
 		return nil, err
 	}
 	sum, err := bundle.Capture(ctx, src.rest, out, bundle.CaptureOptions{Namespaces: namespaces, Redactor: r, Cluster: src.cluster, Version: Version(), Now: src.now,
-		Sources: slices.Concat(captureMetrics(ctx, src, namespaces, r.String), []bundle.Source{flows}, clouds)})
+		Sources: slices.Concat(captureMetrics(ctx, src, namespaces, r.String), []bundle.Source{flows, nvmlCapture{src.nvml}}, clouds)})
 	if err != nil {
 		return nil, captureError(err)
 	}

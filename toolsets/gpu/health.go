@@ -300,6 +300,9 @@ func (t *Toolset) head(m *machine, out *Health, of string) string {
 func (t *Toolset) fill(out *Health, m *machine, want func(*card) bool) {
 	out.Notes = append(out.Notes, m.notes...)
 	out.Telemetry = m.told()
+	if s := m.node.Labels["nvidia.com/gpu.sharing-strategy"]; s != "" && s != "none" {
+		out.Notes = append(out.Notes, fmt.Sprintf("the GPUs of the node are shared (%s, %s replicas of each): one series speaks of all who share a GPU", s, firstOf(m.node.Labels["nvidia.com/gpu.replicas"], "several")))
+	}
 	for _, a := range m.agents() {
 		out.Software = append(out.Software, AgentOut{a.name, a.pod.Namespace + "/" + a.pod.Name, firstOf(a.why, "ready")})
 	}
