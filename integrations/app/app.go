@@ -106,7 +106,7 @@ func assemble(cfg Config, src *source, lib *runbooks.Library) (*App, error) {
 	a := &App{cfg: cfg, src: src, redactor: redact.New(), detector: redact.NewDetector(), closers: []func() error{src.close}}
 	// client-go logs through klog: nothing of it may reach a terminal by itself.
 	klog.SetLogger(logr.FromSlogHandler(slog.DiscardHandler))
-	for _, secret := range append(cfg.Prometheus.secrets(), cfg.Model.apiKey, src.rest.BearerToken, src.rest.Password) {
+	for _, secret := range append(slices.Concat(cfg.Prometheus.secrets(), cfg.Loki.secrets(), cfg.Supply.secrets()), cfg.Model.apiKey, src.rest.BearerToken, src.rest.Password) {
 		a.redactor.AddKnown(secret, "credential")
 	}
 	var err error
@@ -116,6 +116,7 @@ func assemble(cfg Config, src *source, lib *runbooks.Library) (*App, error) {
 		}
 	}
 	a.library = lib
+	src.cfg = cfg
 	if a.toolsets, err = toolsets(src); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -175,6 +176,8 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	for _, build := range []func() (tool.Toolset, error){
 		func() (tool.Toolset, error) { return newCilium(src, k) },
 		func() (tool.Toolset, error) { return newLogs(src, k) },
+		func() (tool.Toolset, error) { return newLoki(src, k) },
+		func() (tool.Toolset, error) { return newSupply(src, k) },
 		func() (tool.Toolset, error) { return newStorage(src, k) },
 		func() (tool.Toolset, error) { return newNodepool(src, k) },
 		func() (tool.Toolset, error) { return newServing(src, k, client) },
@@ -184,7 +187,9 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, ts)
+		if ts != nil {
+			out = append(out, ts)
+		}
 	}
 	return out, nil
 }
@@ -225,7 +230,7 @@ type ToolAnswer struct {
 // CallTool calls one tool by name through the same ledger that investigations
 // use: the same checks, the same redaction.
 func (a *App) CallTool(ctx context.Context, name string, args json.RawMessage) (ToolAnswer, error) {
-	l, err := investigate.NewLedger(investigate.LedgerConfig{Cluster: a.src.cluster, Now: a.src.now, Redactor: a.redactor, Suspicious: a.detector.Marks})
+	l, err := investigate.NewLedger(investigate.LedgerConfig{Cluster: a.src.cluster, Now: a.src.now, Redactor: a.redactor, Suspicious: a.detector.Marks, AllowProbe: a.cfg.AllowProbe})
 	if err != nil {
 		return ToolAnswer{}, err
 	}

@@ -23,6 +23,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 	"github.com/gumshoe-ai/gumshoe/toolsets/serving"
 	"github.com/gumshoe-ai/gumshoe/toolsets/storage"
+	"github.com/gumshoe-ai/gumshoe/toolsets/supply"
 )
 
 // ToolInfo describes a tool for people and other programs.
@@ -101,6 +102,7 @@ func Codes() []tool.Code {
 		fit.Codes(),
 		cilium.Codes(),
 		logs.Codes(),
+		supply.Codes(),
 		storage.Codes(),
 		nodepool.Codes(),
 		serving.Codes(),

@@ -18,14 +18,20 @@ type Config struct {
 	Bundle     string           `json:"bundle,omitempty"`
 	Kubernetes KubernetesConfig `json:"kubernetes,omitzero"`
 	Prometheus PrometheusConfig `json:"prometheus,omitzero"`
+	Loki       LokiConfig       `json:"loki,omitzero"`
+	Supply     SupplyConfig     `json:"supply,omitzero"`
 	GPU        GPUConfig        `json:"gpu,omitzero"`
 	Azure      AzureConfig      `json:"azure,omitzero"`
 	GKE        GKEConfig        `json:"gke,omitzero"`
+	Hubble     HubbleConfig     `json:"hubble,omitzero"`
 	Model      ModelConfig      `json:"model,omitzero"`
 	Budget     BudgetConfig     `json:"budget,omitzero"`
 	// Runbooks are directories of runbooks laid over the ones that ship.
 	Runbooks []string    `json:"runbooks,omitempty"`
 	Store    StoreConfig `json:"store,omitzero"`
+	// AllowProbe lets one call touch a workload (effect probe). It is said by a
+	// person for that call and is no setting of a file.
+	AllowProbe bool `json:"-"`
 }
 
 // KubernetesConfig says which cluster is looked at.
@@ -142,17 +148,19 @@ func (c Config) Validate() error {
 	case c.Model.Window < 0:
 		return fmt.Errorf("model.window %d: a context window is a positive number of tokens", c.Model.Window)
 	}
-	if err := c.Prometheus.validate(); err != nil {
-		return err
-	}
-	if err := c.GPU.validate(); err != nil {
-		return err
-	}
-	if err := errors.Join(c.Azure.validate(), c.GKE.validate()); err != nil {
-		return err
-	}
-	if err := c.Store.validate(); err != nil {
-		return err
+	for _, section := range []interface{ validate() error }{
+		c.Prometheus,
+		c.GPU,
+		c.Hubble,
+		c.Loki,
+		c.Supply,
+		c.Azure,
+		c.GKE,
+		c.Store,
+	} {
+		if err := section.validate(); err != nil {
+			return err
+		}
 	}
 	for _, name := range append([]string{c.Model.Name}, c.Model.Fallback...) {
 		if name == "" || name == Offline {

@@ -16,6 +16,9 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle/apiserver"
+	"github.com/gumshoe-ai/gumshoe/evals/bundle/oci"
+	"github.com/gumshoe-ai/gumshoe/toolsets/gpu/nvml"
+	"github.com/gumshoe-ai/gumshoe/toolsets/logs/loki"
 	"github.com/gumshoe-ai/gumshoe/toolsets/nodepool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 )
@@ -30,17 +33,28 @@ type source struct {
 	close     func() error
 	// protobuf says that the server speaks it.
 	protobuf bool
+	// cfg is the whole configuration, for the parts that only one room reads.
+	cfg Config
+	// inCluster says that Services are reached by their own names. live and recorded
+	// tell a cluster from a bundle; a list of what ships has neither.
+	inCluster, live, recorded bool
+	// oci is what a bundle holds of registries, nil when it holds nothing.
+	oci *oci.Server
+	// loki is made by the first toolset that reads it.
+	loki *loki.Client
 	// metrics says where metrics and alerts are read.
 	metrics prom.ClientConfig
 	// nvml holds the reports of gumshoe-nvml; nil means that there are none.
-	nvml fs.FS
+	nvml *nvml.Dir
+	// flows says where network flows are read.
+	flows flowSource
 	// clouds are the providers' APIs that are configured or recorded.
 	clouds []nodepool.Cloud
 }
 
 // liveSource finds the cluster the way kubectl does; in a pod without a
 // kubeconfig it uses the pod's own identity.
-func liveSource(c KubernetesConfig, p PrometheusConfig) (*source, error) {
+func liveSource(c KubernetesConfig, p PrometheusConfig, h HubbleConfig) (*source, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	if c.Kubeconfig != "" {
 		if _, err := os.Stat(c.Kubeconfig); err != nil {
@@ -76,8 +90,11 @@ func liveSource(c KubernetesConfig, p PrometheusConfig) (*source, error) {
 	cfg.WarningHandler = rest.NoWarnings{} // what is deprecated is the reader's business, not the asker's
 	// Packing and unpacking whole lists costs more than a near network saves.
 	cfg.DisableCompression = near(cfg.Host) || len(raw.Contexts) == 0
-	src := &source{rest: cfg, cluster: first(name, "in-cluster"), namespace: ns, now: time.Now, close: func() error { return nil }, protobuf: true}
+	src := &source{rest: cfg, cluster: first(name, "in-cluster"), namespace: ns, now: time.Now, close: func() error { return nil }, protobuf: true, live: true, inCluster: len(raw.Contexts) == 0}
 	if src.metrics, err = liveMetrics(p, src, len(raw.Contexts) == 0); err != nil {
+		return nil, err
+	}
+	if src.flows, err = liveFlows(h, len(raw.Contexts) == 0); err != nil {
 		return nil, err
 	}
 	return src, nil
@@ -98,11 +115,11 @@ func openSource(ctx context.Context, c Config) (*source, error) {
 	if c.Bundle != "" {
 		return bundleSource(ctx, c.Bundle)
 	}
-	src, err := liveSource(c.Kubernetes, c.Prometheus)
+	src, err := liveSource(c.Kubernetes, c.Prometheus, c.Hubble)
 	if err != nil {
 		return nil, err
 	}
-	src.nvml = c.GPU.files()
+	src.nvml = c.GPU.reports()
 	if src.clouds, err = liveClouds(c); err != nil {
 		return nil, err
 	}
@@ -138,7 +155,7 @@ func bundleFS(ctx context.Context, fsys fs.FS) (*source, error) {
 
 // recorded puts a bundle behind the Kubernetes API, in process; the bundle's
 // capture time is the clock.
-func recorded(_ context.Context, b *bundle.Bundle, closer func() error) (*source, error) {
+func recorded(ctx context.Context, b *bundle.Bundle, closer func() error) (*source, error) {
 	srv, err := apiserver.New(b)
 	if err != nil {
 		return nil, errors.Join(&tool.Error{Kind: tool.Unreachable, User: "bundle: " + err.Error(), Err: err}, closer())
@@ -147,9 +164,28 @@ func recorded(_ context.Context, b *bundle.Bundle, closer func() error) (*source
 	if err != nil {
 		return nil, errors.Join(err, closer())
 	}
-	made, err := recordedClouds(b.FS())
+	flows, stop, err := recordedFlows(b)
 	if err != nil {
 		return nil, errors.Join(err, closer())
 	}
-	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer, metrics: metrics, nvml: recordedNVML(b.FS()), clouds: made}, nil
+	images, err := recordedImages(ctx, b)
+	if err != nil {
+		return nil, errors.Join(err, stop(), closer())
+	}
+	made, err := recordedClouds(b.FS())
+	if err != nil {
+		return nil, errors.Join(err, stop(), closer())
+	}
+	return &source{
+		rest:     srv.RESTConfig(),
+		cluster:  first(b.Manifest.Cluster, "bundle"),
+		now:      b.Clock,
+		close:    func() error { return errors.Join(stop(), closer()) },
+		recorded: true,
+		metrics:  metrics,
+		flows:    flows,
+		nvml:     recordedNVML(b.FS()),
+		oci:      images,
+		clouds:   made,
+	}, nil
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
-	"github.com/gumshoe-ai/gumshoe/toolsets/kube/logtemplate"
+	"github.com/gumshoe-ai/gumshoe/agent/tool/logtemplate"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
 )
 
