@@ -52,6 +52,7 @@ func Codes() []tool.Code {
 		fault("mount_denied", incident.Critical, strs("PersistentVolume"), words, strs("node", "driver"), "The file server refuses the mount."),
 		fault("filesystem_damaged", incident.Critical, strs("PersistentVolume"), words, strs("node", "driver"), "The file system on the volume cannot be mounted."),
 		fault("fsgroup_walk", incident.Critical, strs("Pod"), words, strs("files", "fs_group", "driver", "node"), "The kubelet changes the owner of every file before the pod may start (ES9)."),
+		fault("san_ceiling", incident.Critical, strs("StorageClass"), strs("pods", "reads", "ceiling", "base"), nil, "The volumes of an Elastic SAN together read as much as it gives (ES6)."),
 		fault("image_pull_slow", incident.Warning, strs("Node"), strs("image", "took", "peers"), strs("rate"), "The node pulls an image much slower than other nodes did."),
 		fault("weights_load_slow", incident.Warning, strs("Node"), strs("container", "took", "peers"), nil, "The container that fetches the weights takes much longer on this node than on others."),
 	}

@@ -140,6 +140,7 @@ func (l *look) pod(ctx context.Context, in VolumesIn, out *Volumes) error {
 		if waits {
 			l.judge(ctx, p, m, evs)
 		}
+		l.ceiling(ctx, p, m)
 		if len(l.v.findings) > before {
 			view.Problem = l.v.findings[before].Message
 		}
