@@ -23,6 +23,7 @@ require (
 	github.com/pkoukk/tiktoken-go v0.1.6 // indirect
 	github.com/prometheus/prometheus v0.316.0 // indirect
 	github.com/sashabaranov/go-openai v1.43.0 // indirect
+	github.com/theory/jsonpath v0.12.3 // indirect
 	github.com/tmc/langchaingo v0.1.14 // indirect
 	go.opentelemetry.io/otel/log v1.47.0 // indirect
 	go.uber.org/atomic v1.12.0 // indirect

@@ -96,6 +96,7 @@ func assemble(cfg Config, src *source) (*App, error) {
 	if a.toolsets, err = toolsets(src); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
+	a.adopt(a.toolsets)
 	return a, nil
 }
 
@@ -154,6 +155,7 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 		func() (tool.Toolset, error) { return newLogs(src, k) },
 		func() (tool.Toolset, error) { return newLoki(src, k) },
 		func() (tool.Toolset, error) { return newSupply(src, k) },
+		func() (tool.Toolset, error) { return newCustom(src) },
 		func() (tool.Toolset, error) { return newStorage(src, k) },
 		func() (tool.Toolset, error) { return newServing(src, k, client) },
 		func() (tool.Toolset, error) { return newGPU(src, k) },

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/gumshoe-ai/gumshoe/toolsets/custom"
 )
 
 // Config is everything gumshoe can be told. It is read from YAML over the
@@ -20,9 +22,11 @@ type Config struct {
 	Prometheus PrometheusConfig `json:"prometheus,omitzero"`
 	Loki       LokiConfig       `json:"loki,omitzero"`
 	Supply     SupplyConfig     `json:"supply,omitzero"`
-	GPU        GPUConfig        `json:"gpu,omitzero"`
-	Model      ModelConfig      `json:"model,omitzero"`
-	Budget     BudgetConfig     `json:"budget,omitzero"`
+	// Tools are HTTP endpoints that become tools.
+	Tools  []custom.Spec `json:"tools,omitempty"`
+	GPU    GPUConfig     `json:"gpu,omitzero"`
+	Model  ModelConfig   `json:"model,omitzero"`
+	Budget BudgetConfig  `json:"budget,omitzero"`
 	// Runbooks are directories of runbooks laid over the ones that ship.
 	Runbooks []string    `json:"runbooks,omitempty"`
 	Store    StoreConfig `json:"store,omitzero"`
@@ -146,6 +150,9 @@ func (c Config) Validate() error {
 		return err
 	}
 	if err := c.GPU.validate(); err != nil {
+		return err
+	}
+	if err := validateTools(c.Tools); err != nil {
 		return err
 	}
 	if err := c.Supply.validate(); err != nil {
