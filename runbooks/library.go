@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Library is a set of runbooks by id.
@@ -27,8 +29,9 @@ func Load(fsys ...fs.FS) (*Library, error) {
 			errs = append(errs, fmt.Errorf("read runbooks: %w", err))
 		}
 		from := map[string]string{}
-		for _, name := range names {
-			r, err := open(f, name)
+		opened, failed := openAll(f, names)
+		for i, name := range names {
+			r, err := opened[i], failed[i]
 			if err != nil {
 				errs = append(errs, err)
 				continue
@@ -87,6 +90,26 @@ func files(f fs.FS) ([]string, error) {
 }
 
 // open reads one file; what is no ordinary file, or is too large, is not read.
+// openAll reads files side by side: every start of the program waits for it.
+func openAll(f fs.FS, names []string) ([]*Runbook, []error) {
+	opened, failed := make([]*Runbook, len(names)), make([]error, len(names))
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(names)) {
+		wg.Go(func() {
+			for i := range next {
+				opened[i], failed[i] = open(f, names[i])
+			}
+		})
+	}
+	for i := range names {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	return opened, failed
+}
+
 func open(f fs.FS, name string) (*Runbook, error) {
 	st, err := fs.Stat(f, name)
 	if err != nil {

@@ -68,28 +68,52 @@ func New(ctx context.Context, cfg Config) (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	return assemble(cfg, src)
+	return assemble(cfg, src, nil)
 }
 
 // NewFromBundle wires an App to a bundle that is at hand as a file system.
 func NewFromBundle(ctx context.Context, cfg Config, fsys fs.FS) (*App, error) {
+	return (&Factory{cfg: cfg}).FromBundle(ctx, fsys)
+}
+
+// Factory makes Apps that share one configuration and its runbooks, which are read
+// once: an evaluation wires hundreds of them. It is safe for concurrent use.
+type Factory struct {
+	cfg Config
+	lib *runbooks.Library
+}
+
+// NewFactory reads the runbooks of a configuration.
+func NewFactory(cfg Config) (*Factory, error) {
+	lib, err := Library(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Factory{cfg: cfg, lib: lib}, nil
+}
+
+// FromBundle wires an App to a bundle that is at hand as a file system.
+func (f *Factory) FromBundle(ctx context.Context, fsys fs.FS) (*App, error) {
 	src, err := bundleFS(ctx, fsys)
 	if err != nil {
 		return nil, err
 	}
-	return assemble(cfg, src)
+	return assemble(f.cfg, src, f.lib)
 }
 
-func assemble(cfg Config, src *source) (*App, error) {
+// assemble wires an App; without a library it reads that of the configuration.
+func assemble(cfg Config, src *source, lib *runbooks.Library) (*App, error) {
 	a := &App{cfg: cfg, src: src, redactor: redact.New(), detector: redact.NewDetector(), closers: []func() error{src.close}}
 	// client-go logs through klog: nothing of it may reach a terminal by itself.
 	klog.SetLogger(logr.FromSlogHandler(slog.DiscardHandler))
 	for _, secret := range append(slices.Concat(cfg.Prometheus.secrets(), cfg.Loki.secrets(), cfg.Supply.secrets()), cfg.Model.apiKey, src.rest.BearerToken, src.rest.Password) {
 		a.redactor.AddKnown(secret, "credential")
 	}
-	lib, err := Library(cfg)
-	if err != nil {
-		return nil, errors.Join(err, a.Close())
+	var err error
+	if lib == nil {
+		if lib, err = Library(cfg); err != nil {
+			return nil, errors.Join(err, a.Close())
+		}
 	}
 	a.library = lib
 	src.cfg = cfg

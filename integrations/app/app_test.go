@@ -32,8 +32,12 @@ func TestCasesOffline(t *testing.T) {
 		t.Fatal(err)
 	}
 	check := published(t)
+	factory, err := app.NewFactory(app.Defaults())
+	if err != nil {
+		t.Fatal(err)
+	}
 	res, err := evals.Run(context.Background(), cases, func(ctx context.Context, c evals.Case) (incident.Report, error) {
-		a, err := app.NewFromBundle(ctx, app.Defaults(), c.Bundle)
+		a, err := factory.FromBundle(ctx, c.Bundle)
 		if err != nil {
 			return incident.Report{}, err
 		}

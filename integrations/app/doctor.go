@@ -9,6 +9,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/llm"
 	"github.com/gumshoe-ai/gumshoe/agent/redact"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
+	"github.com/gumshoe-ai/gumshoe/runbooks"
 )
 
 // Health of one thing that gumshoe needs or can use.
@@ -24,19 +25,16 @@ type Health struct {
 // and the journal, and says what works and what would make the rest work.
 func Doctor(ctx context.Context, cfg Config) []Health {
 	out := []Health{{What: "version", State: "ok", Text: Version()}}
-	if problems, n, err := LintRunbooks(cfg); err != nil {
-		out = append(out, Health{What: "runbooks", State: "broken", Text: err.Error()})
-	} else if len(problems) > 0 {
-		out = append(out, Health{What: "runbooks", State: "broken", Text: fmt.Sprintf("%d problems in %d runbooks", len(problems), n), Fix: "gumshoe runbooks lint"})
-	} else {
-		out = append(out, Health{What: "runbooks", State: "ok", Text: fmt.Sprintf("%d, no problems", n)})
-	}
-	out = append(out, modelHealth(ctx, cfg.Model), storeHealth(cfg.Store))
-	a, err := New(ctx, cfg)
+	src, err := openSource(ctx, cfg)
 	if err != nil {
-		return append(out, broken("source", err))
+		return append(out, runbookHealth(cfg, nil), modelHealth(ctx, cfg.Model), storeHealth(cfg.Store), broken("source", err))
+	}
+	a, err := assemble(cfg, src, nil)
+	if err != nil {
+		return append(out, runbookHealth(cfg, nil), modelHealth(ctx, cfg.Model), storeHealth(cfg.Store), broken("source", err))
 	}
 	defer func() { _ = a.Close() }()
+	out = append(out, runbookHealth(cfg, a.library), modelHealth(ctx, cfg.Model), storeHealth(cfg.Store))
 	out = append(out, Health{What: "source", State: "ok", Text: a.src.cluster + " at " + a.src.rest.Host})
 	for _, ts := range a.toolsets {
 		st := ts.Status(ctx)
@@ -53,6 +51,26 @@ func Doctor(ctx context.Context, cfg Config) []Health {
 		}
 	}
 	return out
+}
+
+// runbookHealth lints the runbooks when some of them are the user's own: those
+// that ship were linted when they were built. lib is nil when it is not loaded.
+func runbookHealth(cfg Config, lib *runbooks.Library) Health {
+	h := Health{What: "runbooks", State: "ok"}
+	if len(cfg.Runbooks) == 0 && lib != nil {
+		h.Text = fmt.Sprintf("%d that ship", len(lib.All()))
+		return h
+	}
+	problems, n, err := LintRunbooks(cfg)
+	switch {
+	case err != nil:
+		h.State, h.Text = "broken", err.Error()
+	case len(problems) > 0:
+		h.State, h.Text, h.Fix = "broken", fmt.Sprintf("%d problems in %d runbooks", len(problems), n), "gumshoe runbooks lint"
+	default:
+		h.Text = fmt.Sprintf("%d, no problems", n)
+	}
+	return h
 }
 
 func broken(what string, err error) Health {

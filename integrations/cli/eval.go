@@ -53,8 +53,12 @@ func newEvalRun(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			factory, err := app.NewFactory(cfg)
+			if err != nil {
+				return err
+			}
 			investigate := func(ctx context.Context, c evals.Case) (incident.Report, error) {
-				a, err := app.NewFromBundle(ctx, cfg, c.Bundle)
+				a, err := factory.FromBundle(ctx, c.Bundle)
 				if err != nil {
 					return incident.Report{}, err
 				}

@@ -15,7 +15,7 @@ func (t *Toolset) Describe() tool.Description {
 			{Verbs: []string{"get"}, Resources: []string{"configmaps"}, For: "cilium-config: policy mode, audit mode, label filters"},
 			{Verbs: []string{"get"}, Resources: []string{"pods/log"}, For: "peers that a pod says it cannot reach"},
 		},
-		Found: "the API group cilium.io; Kubernetes' own policies are judged without it",
+		Found: "the API groups cilium.io and security.istio.io; where neither is, toolset kube judges NetworkPolicies",
 		Sources: []string{
 			"docs.cilium.io 1.20: network policy, identities, troubleshooting",
 			"networking.k8s.io/v1 NetworkPolicy",
