@@ -192,7 +192,11 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 			out = append(out, ts)
 		}
 	}
-	return out, nil
+	servers, err := newMCP(src)
+	if err != nil {
+		return nil, err
+	}
+	return append(out, servers...), nil
 }
 
 // Investigate answers one question. The report is complete also when the error

@@ -20,9 +20,9 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
 	"github.com/gumshoe-ai/gumshoe/toolsets/logs"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
-	"github.com/gumshoe-ai/gumshoe/toolsets/supply"
 	"github.com/gumshoe-ai/gumshoe/toolsets/serving"
 	"github.com/gumshoe-ai/gumshoe/toolsets/storage"
+	"github.com/gumshoe-ai/gumshoe/toolsets/supply"
 )
 
 // ToolInfo describes a tool for people and other programs.

@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/gumshoe-ai/gumshoe/toolsets/custom"
+	"github.com/gumshoe-ai/gumshoe/toolsets/mcp"
 )
 
 // Config is everything gumshoe can be told. It is read from YAML over the
@@ -23,10 +24,12 @@ type Config struct {
 	Loki       LokiConfig       `json:"loki,omitzero"`
 	Supply     SupplyConfig     `json:"supply,omitzero"`
 	// Tools are HTTP endpoints that become tools.
-	Tools  []custom.Spec `json:"tools,omitempty"`
-	GPU    GPUConfig     `json:"gpu,omitzero"`
-	Model  ModelConfig   `json:"model,omitzero"`
-	Budget BudgetConfig  `json:"budget,omitzero"`
+	Tools []custom.Spec `json:"tools,omitempty"`
+	// MCP are servers of the Model Context Protocol whose tools are offered.
+	MCP    []mcp.Spec   `json:"mcp,omitempty"`
+	GPU    GPUConfig    `json:"gpu,omitzero"`
+	Model  ModelConfig  `json:"model,omitzero"`
+	Budget BudgetConfig `json:"budget,omitzero"`
 	// Runbooks are directories of runbooks laid over the ones that ship.
 	Runbooks []string    `json:"runbooks,omitempty"`
 	Store    StoreConfig `json:"store,omitzero"`
@@ -150,6 +153,9 @@ func (c Config) Validate() error {
 		return err
 	}
 	if err := c.GPU.validate(); err != nil {
+		return err
+	}
+	if err := validateMCP(c.MCP); err != nil {
 		return err
 	}
 	if err := validateTools(c.Tools); err != nil {
