@@ -7,7 +7,7 @@ FUZZTIME ?= 30s
 CACHE   ?= $(shell $(GO) env GOCACHE)/../gumshoe
 LINTER  := $(CACHE)/golangci-lint-$(shell sed -n 's|^\tgithub.com/golangci/golangci-lint/v2 ||p' deploy/tools.mod | cut -d' ' -f1)
 
-.PHONY: build test lint fmt cluster bench docs verify fuzz eval
+.PHONY: build nvml test lint fmt cluster bench docs verify fuzz eval
 
 build: ## the binary, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/gumshoe .
@@ -17,6 +17,10 @@ test: ## everything that needs no cluster
 
 cluster: ## the suites on a real kube-apiserver, scheduler, controller-manager and etcd
 	cd evals/cluster && $(GO) run ./cmd/controlplane build && $(GO) test -timeout 30m ./...
+
+nvml: ## gumshoe-nvml, the cgo program that asks the driver, and its tests; needs gcc
+	cd deploy/gumshoe-nvml && CGO_CFLAGS='-O2 -g -Wno-deprecated-declarations' $(GO) test ./... && \
+	CGO_CFLAGS='-O2 -g -Wno-deprecated-declarations' $(GO) build -trimpath -ldflags '-s -w -extldflags=-Wl,-z,lazy' -o $(abspath $(BIN))/gumshoe-nvml .
 
 eval: build ## the recorded incidents
 	$(BIN)/gumshoe eval run
@@ -45,4 +49,4 @@ fuzz: ## a smoke of every parser that takes outside bytes
 verify: ## what CI checks
 	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
 	$(GO) vet ./...
-	$(MAKE) lint test eval cluster
+	$(MAKE) lint test nvml eval cluster

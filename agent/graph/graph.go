@@ -44,7 +44,7 @@ const (
 	UsedBy       = "used-by"       // PersistentVolumeClaim -> the workload whose own pods share it
 	InPool       = "in-pool"       // Node -> NodePool, MachineDeployment
 	GrownBy      = "grown-by"      // Pod, ResourceClaim -> the NodePool or NodeClaim that has to add a node for it
-	Has          = "has"           // Node -> a Device in it; what runs on the node does not depend on it for that, see Reach
+	Has          = "has"           // Node -> a Device in it, or the pod that looks after its devices; what runs on the node does not depend on it for that, see Path
 	PartOf       = "part-of"       // Device (a MIG instance) -> the Device it is cut from
 	LinkedTo     = "linked-to"     // Device -> the Device at the other end of its links
 )

@@ -281,7 +281,7 @@ func (r *run) gaps(have []incident.Gap) []incident.Gap {
 		add(g)
 	}
 	for _, s := range r.statuses {
-		if s.State != tool.Ready {
+		if s.State != tool.Ready && !s.NotRun {
 			why := s.Reason
 			if why == "" {
 				why = "the toolset is " + string(s.State)

@@ -79,6 +79,9 @@ type Status struct {
 	Reason string `json:"reason,omitempty"`
 	// Fix says what would make it ready.
 	Fix string `json:"fix,omitempty"`
+	// NotRun says of an absent system that the cluster does not run it: nothing of
+	// it is missed, so an answer does not name it as not seen.
+	NotRun bool `json:"notRun,omitempty"`
 	// Limits lists what a ready toolset cannot see, for example lists it may not read.
 	Limits []incident.Gap `json:"limits,omitempty"`
 }

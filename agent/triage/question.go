@@ -36,6 +36,9 @@ type reading struct {
 	alert *incident.Alert
 	// trouble says that the text asks about trouble or health at all.
 	trouble bool
+	// traffic says that the text asks about requests on their way: how long they
+	// take, whether they are answered.
+	traffic bool
 }
 
 // token is a word of a question with what stands around it.
@@ -70,7 +73,7 @@ func (v *vocabulary) read(q incident.Question) reading {
 		text = strings.ToValidUTF8(text[:maxQuestion], "")
 	}
 	r := &reader{vocabulary: v}
-	r.out = reading{namespace: q.Namespace, trouble: q.Alert != nil || r.trouble.MatchString(text), alert: v.pasted(text)}
+	r.out = reading{namespace: q.Namespace, trouble: q.Alert != nil || r.trouble.MatchString(text), traffic: r.traffic.MatchString(text), alert: v.pasted(text)}
 	r.tokenize(r.addresses(text))
 	r.namespaces()
 	for i := range r.tokens {

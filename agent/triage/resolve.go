@@ -99,7 +99,7 @@ func (n *names) look(ctx context.Context, m tool.Mention, firm bool) error {
 	if err != nil {
 		return err
 	}
-	exact := prefer(res.Exact, n.found)
+	exact := prefer(res.Exact, n.found, n.traffic)
 	switch {
 	case len(exact) == 0:
 		if (firm || len(res.Near) > 0 || scoped && !res.NoNamespace) && !n.alert {
@@ -195,7 +195,7 @@ func (s *session) resolveLoose(ctx context.Context, r reading, tried []string) (
 		if err != nil {
 			return nil, nil, err
 		}
-		hit := prefer(res.Exact, nil)
+		hit := prefer(res.Exact, nil, r.traffic)
 		switch {
 		case len(hit) == 0 || len(hit) > maxEach:
 			tried = appendNew(tried, m.Name)
@@ -291,8 +291,19 @@ func tier(r incident.Ref) (tier, rank int) {
 
 // prefer narrows several kinds of one name to what people mean: things that run
 // before things that describe, wherever they are, and in one namespace the
-// object that owns the others. Objects of different namespaces all stay.
-func prefer(refs, have []incident.Ref) []incident.Ref {
+// object that owns the others. Objects of different namespaces all stay. Who asks
+// about requests means the pool that answers them, and what is beneath it.
+func prefer(refs, have []incident.Ref, traffic bool) []incident.Ref {
+	tier := tier
+	if pool := func(r incident.Ref) bool { return r.Kind == "InferencePool" }; traffic && slices.ContainsFunc(refs, pool) {
+		of := tier
+		tier = func(r incident.Ref) (int, int) {
+			if pool(r) {
+				return 0, -1
+			}
+			return of(r)
+		}
+	}
 	top := 9
 	for _, r := range refs {
 		t, _ := tier(r)

@@ -226,7 +226,7 @@ func TestPrefer(t *testing.T) {
 		}
 		for range 2 {
 			var got []string
-			for _, r := range prefer(refs, nil) {
+			for _, r := range prefer(refs, nil, false) {
 				got = append(got, r.String())
 			}
 			if strings.Join(got, "; ") != want {
@@ -234,5 +234,12 @@ func TestPrefer(t *testing.T) {
 			}
 			slices.Reverse(refs)
 		}
+	}
+	of := []incident.Ref{ref("Deployment a/x"), ref("InferencePool a/x"), ref("Service a/x")}
+	if got := prefer(of, nil, true); len(got) != 1 || got[0].Kind != "InferencePool" {
+		t.Errorf("who asks about requests means the pool, got %v", got)
+	}
+	if got := prefer(of, nil, false); len(got) != 1 || got[0].Kind != "Deployment" {
+		t.Errorf("who does not means what runs, got %v", got)
 	}
 }

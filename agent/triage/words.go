@@ -17,8 +17,8 @@ type vocabulary struct {
 	nouns, owners    map[string]bool
 	orgs, fields     map[string]bool
 
-	trouble, state, inflected, measures, words, name, usable, numbered *regexp.Regexp
-	urls, hosts, images, pairs                                         *regexp.Regexp
+	trouble, traffic, state, inflected, measures, words, name, usable, numbered *regexp.Regexp
+	urls, hosts, images, pairs                                                  *regexp.Regexp
 }
 
 func newVocabulary() *vocabulary {
@@ -79,6 +79,7 @@ func newVocabulary() *vocabulary {
 		// Words with the form of a verb that teams, namespaces and jobs are called.
 		fields: set(`monitoring training serving logging staging testing tracing networking messaging banking billing streaming processing rendering scoring ranking tuning finetuning
 			pretraining indexing embedding pricing trading marketing engineering routing caching mining ingestion production integration evaluation inspection recommendation collection`),
+		traffic: regexp.MustCompile(`(?i)\b(?:ttft|itl|tpot|time.to.first.token|inter.token|latenc(?:y|ies)|throughput|tokens?.(?:per|/).?s|slow\w*|5\d\d|requests?|responses?|timeouts?|timed?.out|rout(?:e|ed|ing))\b`),
 		trouble: regexp.MustCompile(`(?i)\b(why|wrong|broke\w*|break\w*|missing|refus\w*|changed|5\d\d|pending|stuck|fail\w*|crash\w*|error\w*|down|unhealthy|health\w*|trouble|problem\w*|issue\w*|slow|not|can'?t|cannot|won'?t|doesn'?t|isn'?t|oom\w*|evict\w*|restart\w*|unavailable|unreachable|ready|what|status|check|diagnose|investigate|explain|happen\w*|wait\w*|allocat\w*|schedul\w*|ok|okay|fine|dead|die[sd]?|hang\w*|hung|hängt|insufficient|untolerated|backoff|imagepull\w*|errimagepull|notready|terminat\w*|flapping|frozen|freez\w*|timeout\w*|alert\w*|firing)\b`),
 		// Words like NotReady or CrashLoopBackOff, as Kubernetes writes states and
 		// reasons and as alerts are called.

@@ -5,7 +5,8 @@
 //	objects/**/*.yaml                    Kubernetes YAML, one or many documents a file
 //	logs/<ns>/<pod>/<container>.log      and <container>.previous.log
 //	metrics/ rules/ alerts.json alertmanager.json           Prometheus and Alertmanager
-//	flows.jsonl nodes/ cloud/ oci/                          places of other sources
+//	flows.jsonl flows/*.jsonl                               what Hubble saw, one JSON object a line
+//	nodes/ cloud/ oci/                                      places of other sources
 //
 // Open reads one from any fs.FS, OpenPath from a directory or a .tar.zst,
 // Capture makes one from a live cluster. Package apiserver serves one.

@@ -54,7 +54,7 @@ func Inspect(b *Bundle) Summary {
 			if !ignored(f.name) {
 				s.Logs++
 			}
-		case "metrics", "rules", "nodes", "cloud", "oci", "alerts.json", "alertmanager.json", "flows.jsonl":
+		case "metrics", "rules", "nodes", "cloud", "oci", "flows", "alerts.json", "alertmanager.json", "flows.jsonl":
 			places[top] = true
 		}
 	}

@@ -169,7 +169,7 @@ func placed(name string) error {
 			return fmt.Errorf("%s: a log lies at logs/NAMESPACE/POD/CONTAINER.log or CONTAINER.previous.log", name)
 		}
 		return nil
-	case "metrics", "rules", "nodes", "cloud", "oci":
+	case "metrics", "rules", "nodes", "cloud", "oci", "flows":
 		if len(parts) > 1 {
 			return nil
 		}
@@ -183,7 +183,7 @@ func placed(name string) error {
 			}
 		}
 	}
-	return fmt.Errorf("%s: a bundle has no such place; it has bundle.yaml, objects/, logs/, metrics/, rules/, nodes/, cloud/, oci/, alerts.json, alertmanager.json and flows.jsonl", name)
+	return fmt.Errorf("%s: a bundle has no such place; it has bundle.yaml, objects/, logs/, metrics/, rules/, flows/, nodes/, cloud/, oci/, alerts.json, alertmanager.json and flows.jsonl", name)
 }
 
 // ignored are the hidden files that editors and desktops leave.

@@ -181,6 +181,7 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 		func() (tool.Toolset, error) { return newSupply(src, k) },
 		func() (tool.Toolset, error) { return newCustom(src) },
 		func() (tool.Toolset, error) { return newStorage(src, k) },
+		func() (tool.Toolset, error) { return newNodepool(src, k) },
 		func() (tool.Toolset, error) { return newServing(src, k, client) },
 		func() (tool.Toolset, error) { return newGPU(src, k) },
 	} {
@@ -235,7 +236,7 @@ type ToolAnswer struct {
 // CallTool calls one tool by name through the same ledger that investigations
 // use: the same checks, the same redaction.
 func (a *App) CallTool(ctx context.Context, name string, args json.RawMessage) (ToolAnswer, error) {
-	l, err := investigate.NewLedger(investigate.LedgerConfig{Cluster: a.src.cluster, Now: a.src.now, Redactor: a.redactor, Suspicious: a.detector.Marks})
+	l, err := investigate.NewLedger(investigate.LedgerConfig{Cluster: a.src.cluster, Now: a.src.now, Redactor: a.redactor, Suspicious: a.detector.Marks, AllowProbe: a.cfg.AllowProbe})
 	if err != nil {
 		return ToolAnswer{}, err
 	}

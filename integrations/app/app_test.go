@@ -120,7 +120,8 @@ func TestTools(t *testing.T) {
 	var names []string
 	tokens := 0
 	for _, x := range tools {
-		if x.Effect != tool.Read {
+		// One tool touches a workload, and is refused unless a person allows it.
+		if x.Effect != tool.Read && (x.Name != "serving_probe" || x.Effect != tool.Probe) {
 			t.Errorf("%s has effect %s", x.Name, x.Effect)
 		}
 		if slices.Contains(names, x.Name) {

@@ -14,6 +14,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle/apiserver"
+	bundlehubble "github.com/gumshoe-ai/gumshoe/evals/bundle/hubble"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle/prometheus"
 	kubesource "github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
 )
@@ -31,8 +32,10 @@ func CaptureBundle(ctx context.Context, cfg Config, out string, namespaces []str
 	for _, secret := range cfg.Prometheus.secrets() {
 		r.AddKnown(secret, "credential")
 	}
+	flows, hangUp := captureFlows(ctx, src, namespaces, r.String)
+	defer func() { _ = hangUp() }()
 	sum, err := bundle.Capture(ctx, src.rest, out, bundle.CaptureOptions{Namespaces: namespaces, Redactor: r, Cluster: src.cluster, Version: Version(), Now: src.now,
-		Sources: captureMetrics(ctx, src, namespaces, r.String)})
+		Sources: append(captureMetrics(ctx, src, namespaces, r.String), flows)})
 	if err != nil {
 		return nil, captureError(err)
 	}
@@ -77,6 +80,8 @@ type Served struct {
 	// Metrics is the base of Prometheus' and Alertmanager's APIs, empty when the
 	// bundle holds neither.
 	Metrics string
+	// Hubble is host:port of a Hubble Observer, empty when the bundle has no flows.
+	Hubble string
 }
 
 // ServeBundle puts a bundle behind the Kubernetes API, and its metrics behind
@@ -113,6 +118,17 @@ func ServeBundle(ctx context.Context, name, addr, kubeconfig string, ready func(
 		var stop func()
 		if served.Metrics, stop, err = m.Serve(ctx); err != nil {
 			return fmt.Errorf("listen: %w", err)
+		}
+		defer stop()
+	}
+	if bundlehubble.Holds(b.FS()) {
+		h, err := bundlehubble.Open(b.FS(), b.Clock(), bundlehubble.DefaultLimits())
+		if err != nil {
+			return fmt.Errorf("bundle %s: %w", name, err)
+		}
+		var stop func()
+		if served.Hubble, stop, err = h.Serve(ctx); err != nil {
+			return err
 		}
 		defer stop()
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/gpu"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
 	"github.com/gumshoe-ai/gumshoe/toolsets/logs"
+	"github.com/gumshoe-ai/gumshoe/toolsets/nodepool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 	"github.com/gumshoe-ai/gumshoe/toolsets/serving"
 	"github.com/gumshoe-ai/gumshoe/toolsets/storage"
@@ -103,6 +104,7 @@ func Codes() []tool.Code {
 		logs.Codes(),
 		supply.Codes(),
 		storage.Codes(),
+		nodepool.Codes(),
 		serving.Codes(),
 		gpu.Codes(),
 	)

@@ -30,9 +30,16 @@ type Config struct {
 	GPU    GPUConfig    `json:"gpu,omitzero"`
 	Model  ModelConfig  `json:"model,omitzero"`
 	Budget BudgetConfig `json:"budget,omitzero"`
+	GPU        GPUConfig        `json:"gpu,omitzero"`
+	Hubble     HubbleConfig     `json:"hubble,omitzero"`
+	Model      ModelConfig      `json:"model,omitzero"`
+	Budget     BudgetConfig     `json:"budget,omitzero"`
 	// Runbooks are directories of runbooks laid over the ones that ship.
 	Runbooks []string    `json:"runbooks,omitempty"`
 	Store    StoreConfig `json:"store,omitzero"`
+	// AllowProbe lets one call touch a workload (effect probe). It is said by a
+	// person for that call and is no setting of a file.
+	AllowProbe bool `json:"-"`
 }
 
 // KubernetesConfig says which cluster is looked at.
@@ -169,6 +176,17 @@ func (c Config) Validate() error {
 	}
 	if err := c.Store.validate(); err != nil {
 		return err
+	for _, section := range []interface{ validate() error }{
+		c.Prometheus,
+		c.GPU,
+		c.Hubble,
+		c.Loki,
+		c.Supply,
+		c.Store,
+	} {
+		if err := section.validate(); err != nil {
+			return err
+		}
 	}
 	for _, name := range append([]string{c.Model.Name}, c.Model.Fallback...) {
 		if name == "" || name == Offline {

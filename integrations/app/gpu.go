@@ -19,7 +19,7 @@ import (
 
 // GPUConfig says where the driver's own words are read. Metrics come from
 // Prometheus, the rest from the cluster; both are found without it. A bundle
-// brings its own reports in nvml/.
+// brings its own reports in nodes/<node>/nvml.json.
 type GPUConfig struct {
 	// NVMLDir is a directory into which gumshoe-nvml writes one file a node,
 	// "<node>.json": a shared volume, or what kubectl exec collected.
@@ -37,27 +37,27 @@ func (c GPUConfig) validate() error {
 	return nil
 }
 
-// files gives the directory, nil where none is named.
-func (c GPUConfig) files() fs.FS {
+// reports gives what is in the directory, nil where none is named.
+func (c GPUConfig) reports() *nvml.Dir {
 	if c.NVMLDir == "" {
 		return nil
 	}
-	return os.DirFS(c.NVMLDir)
+	return nvml.NewDir(os.DirFS(c.NVMLDir))
 }
 
-// nvmlDir is where a bundle keeps the reports of gumshoe-nvml.
-const nvmlDir = "nvml"
+// nodesDir is where a bundle keeps what was said on its nodes.
+const nodesDir = "nodes"
 
 // recordedNVML gives the reports of a bundle, nil where it has none.
-func recordedNVML(fsys fs.FS) fs.FS {
-	if st, err := fs.Stat(fsys, nvmlDir); err != nil || !st.IsDir() {
+func recordedNVML(fsys fs.FS) *nvml.Dir {
+	if st, err := fs.Stat(fsys, nodesDir); err != nil || !st.IsDir() {
 		return nil
 	}
-	sub, err := fs.Sub(fsys, nvmlDir)
+	sub, err := fs.Sub(fsys, nodesDir)
 	if err != nil {
 		return nil
 	}
-	return sub
+	return nvml.NewTree(sub)
 }
 
 // newGPU wires the gpu toolset to what the other toolsets read.
@@ -66,7 +66,7 @@ func newGPU(src *source, k *kube.Toolset) (*gpu.Toolset, error) {
 	c := gpu.Config{Objects: eyes, Lists: eyes, Details: eyes, Metrics: prom.NewClient(src.metrics), Cluster: src.cluster, Now: src.now,
 		Reach: func(ctx context.Context) error { _, err := k.Source().ServerVersion(ctx); return err }}
 	if src.nvml != nil {
-		c.NVML = nvml.NewDir(src.nvml)
+		c.NVML = src.nvml
 	}
 	return gpu.New(c)
 }
@@ -99,7 +99,7 @@ func (e gpuEyes) Events(ctx context.Context, about incident.Ref) ([]gpu.Event, e
 	}
 	out := make([]gpu.Event, 0, len(list))
 	for _, v := range list {
-		out = append(out, gpu.Event{Type: v.Type, Reason: v.Reason, Message: v.Message, Source: v.Source, First: v.First, Last: v.Last, Count: v.Count})
+		out = append(out, gpu.Event{Node: v.Involved.Name, Type: v.Type, Reason: v.Reason, Message: v.Message, Source: v.Source, First: v.First, Last: v.Last, Count: v.Count})
 	}
 	return out, nil
 }

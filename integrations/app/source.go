@@ -17,6 +17,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle/apiserver"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle/oci"
+	"github.com/gumshoe-ai/gumshoe/toolsets/gpu/nvml"
 	"github.com/gumshoe-ai/gumshoe/toolsets/logs/loki"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 )
@@ -43,12 +44,14 @@ type source struct {
 	// metrics says where metrics and alerts are read.
 	metrics prom.ClientConfig
 	// nvml holds the reports of gumshoe-nvml; nil means that there are none.
-	nvml fs.FS
+	nvml *nvml.Dir
+	// flows says where network flows are read.
+	flows flowSource
 }
 
 // liveSource finds the cluster the way kubectl does; in a pod without a
 // kubeconfig it uses the pod's own identity.
-func liveSource(c KubernetesConfig, p PrometheusConfig) (*source, error) {
+func liveSource(c KubernetesConfig, p PrometheusConfig, h HubbleConfig) (*source, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	if c.Kubeconfig != "" {
 		if _, err := os.Stat(c.Kubeconfig); err != nil {
@@ -88,6 +91,9 @@ func liveSource(c KubernetesConfig, p PrometheusConfig) (*source, error) {
 	if src.metrics, err = liveMetrics(p, src, len(raw.Contexts) == 0); err != nil {
 		return nil, err
 	}
+	if src.flows, err = liveFlows(h, len(raw.Contexts) == 0); err != nil {
+		return nil, err
+	}
 	return src, nil
 }
 
@@ -106,11 +112,11 @@ func openSource(ctx context.Context, c Config) (*source, error) {
 	if c.Bundle != "" {
 		return bundleSource(ctx, c.Bundle)
 	}
-	src, err := liveSource(c.Kubernetes, c.Prometheus)
+	src, err := liveSource(c.Kubernetes, c.Prometheus, c.Hubble)
 	if err != nil {
 		return nil, err
 	}
-	src.nvml = c.GPU.files()
+	src.nvml = c.GPU.reports()
 	return src, nil
 }
 
@@ -152,9 +158,23 @@ func recorded(ctx context.Context, b *bundle.Bundle, closer func() error) (*sour
 	if err != nil {
 		return nil, errors.Join(err, closer())
 	}
-	images, err := recordedImages(ctx, b)
+	flows, stop, err := recordedFlows(b)
 	if err != nil {
 		return nil, errors.Join(err, closer())
 	}
-	return &source{rest: srv.RESTConfig(), cluster: first(b.Manifest.Cluster, "bundle"), now: b.Clock, close: closer, metrics: metrics, recorded: true, oci: images, nvml: recordedNVML(b.FS())}, nil
+	images, err := recordedImages(ctx, b)
+	if err != nil {
+		return nil, errors.Join(err, stop(), closer())
+	}
+	return &source{
+		rest:     srv.RESTConfig(),
+		cluster:  first(b.Manifest.Cluster, "bundle"),
+		now:      b.Clock,
+		close:    func() error { return errors.Join(stop(), closer()) },
+		recorded: true,
+		metrics:  metrics,
+		flows:    flows,
+		nvml:     recordedNVML(b.FS()),
+		oci:      images,
+	}, nil
 }

@@ -70,6 +70,9 @@ func newServe(g *globals) *cobra.Command {
 				if err == nil && at.Metrics != "" {
 					_, err = fmt.Fprintf(g.streams.Out, "Prometheus and Alertmanager at %s\n", at.Metrics)
 				}
+				if err == nil && at.Hubble != "" {
+					_, err = fmt.Fprintf(g.streams.Out, "Hubble Observer at %s\n", at.Hubble)
+				}
 				if err == nil && out != "" {
 					_, err = fmt.Fprintf(g.streams.Out, "kubectl --kubeconfig %s get pods -A\n", out)
 				}

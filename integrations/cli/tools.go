@@ -54,6 +54,7 @@ func newToolsList(g *globals) *cobra.Command {
 func newToolsCall(g *globals) *cobra.Command {
 	var src sourceFlags
 	var args, output string
+	var probe bool
 	cmd := &cobra.Command{
 		Use: "call NAME --args JSON", Short: "Call one tool and print what it answers",
 		Example: "  gumshoe tools call dra_explain --args '{\"namespace\":\"train\",\"pod\":\"llama-0\"}' --bundle ./incident",
@@ -69,6 +70,7 @@ func newToolsCall(g *globals) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			cfg.AllowProbe = probe
 			a, err := app.New(cmd.Context(), cfg)
 			if err != nil {
 				return err
@@ -83,6 +85,7 @@ func newToolsCall(g *globals) *cobra.Command {
 	}
 	src.add(cmd)
 	cmd.Flags().StringVar(&args, "args", "{}", "arguments as `JSON`")
+	cmd.Flags().BoolVar(&probe, "allow-probe", false, "let a tool of effect probe touch the workload (serving_probe sends one request)")
 	cmd.Flags().StringVarP(&output, "output", "o", "text", "`FORM`: text or json")
 	return cmd
 }

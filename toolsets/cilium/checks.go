@@ -11,11 +11,20 @@ func (t *Toolset) Checks() []tool.Check {
 	is := func(group, kind string) func(incident.Ref) bool {
 		return func(r incident.Ref) bool { return r.Group == group && r.Kind == kind && r.Name != "" }
 	}
-	return []tool.Check{
+	checks := []tool.Check{
 		{
 			Name: "network policy of", Tool: "cilium_policy", Applies: is("", "Pod"),
 			Args:   func(r incident.Ref) any { return PolicyIn{Namespace: r.Namespace, Pod: r.Name} },
 			Follow: []string{graph.IsolatedBy, graph.Calls, graph.RunsOn},
+		},
+		{
+			Name: "mutual TLS of", Tool: "cilium_mtls", Applies: is("", "Pod"),
+			Args:   func(r incident.Ref) any { return MTLSIn{Namespace: r.Namespace, Pod: r.Name} },
+			Follow: []string{graph.IsolatedBy, graph.ServedBy, graph.RunsOn, graph.Calls, authenticatedBy},
+		},
+		{
+			Name: "mutual TLS of", Tool: "cilium_mtls", Applies: is("", "Namespace"), Survey: true,
+			Args: func(r incident.Ref) any { return MTLSIn{Namespace: r.Name} },
 		},
 		{
 			Name: "Cilium on", Tool: "cilium_node", Applies: is("", "Node"),
@@ -23,4 +32,19 @@ func (t *Toolset) Checks() []tool.Check {
 			Follow: []string{graph.ServedBy},
 		},
 	}
+	// Without Hubble no flow is looked for: Status says that none were seen.
+	t.mu.Lock()
+	flows := t.hubble != nil && t.hubble.here
+	t.mu.Unlock()
+	if flows {
+		checks = append(checks, tool.Check{
+			Name: "network flows of", Tool: "cilium_flows", Applies: is("", "Pod"),
+			Args:   func(r incident.Ref) any { return FlowsIn{Namespace: r.Namespace, Pod: r.Name} },
+			Follow: []string{graph.Calls, graph.IsolatedBy, graph.RunsOn},
+		}, tool.Check{
+			Name: "dropped flows in", Tool: "cilium_flows", Applies: is("", "Namespace"), Survey: true,
+			Args: func(r incident.Ref) any { return FlowsIn{Namespace: r.Name} },
+		})
+	}
+	return checks
 }

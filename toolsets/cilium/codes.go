@@ -14,9 +14,14 @@ func Codes() []tool.Code {
 		return tool.Code{Code: code, Role: incident.Fault, Severity: sev, Kinds: kinds, Params: params, Optional: optional, Text: text}
 	}
 	pair := strs("from", "to", "port", "direction")
+	drops := strs("to", "port", "reason", "count", "minutes")
+	datapath := strs("reason", "meaning", "count", "minutes", "agents")
 	near := strs("from", "to", "port", "direction", "rule", "wants", "has")
-	return []tool.Code{
+	return append(mtlsCodes(), []tool.Code{
 		{Code: "cilium.traffic_denied", Role: incident.Symptom, Severity: incident.Warning, Kinds: strs("Pod"), Params: strs("to", "port", "direction", "policy"), Text: "Traffic that the pod wants is denied by policy."},
+		{Code: "cilium.flows_dropped", Role: incident.Symptom, Severity: incident.Warning, Kinds: strs("Pod"), Params: drops, Text: "Hubble saw packets dropped that the pod needs to get through."},
+		{Code: "cilium.clients_turned_away", Role: incident.Symptom, Severity: incident.Warning, Kinds: strs("Pod"), Params: strs("from", "port", "reason", "count", "minutes"), Text: "Hubble saw everything dropped that was sent to a port the pod serves."},
+		{Code: "cilium.drops_background", Role: incident.Context, Severity: incident.Info, Kinds: strs("Pod"), Params: drops, Text: "Packets of the pod were dropped, and nothing says that it needs them, or they get through since."},
 		fault("cilium.policy_denies", incident.Critical, policies, pair, nil, "The policy puts an end into default deny and no rule lets the wanted traffic pass."),
 		fault("cilium.policy_forbids", incident.Critical, policies, strs("from", "to", "port", "direction", "rule"), nil, "A deny rule forbids the wanted traffic."),
 		fault("cilium.policy_port", incident.Critical, policies, near, nil, "A rule lets the peer through, on another port."),
@@ -30,6 +35,16 @@ func Codes() []tool.Code {
 		fault("cilium.identity_stale", incident.Critical, strs("CiliumEndpoint"), strs("labels", "identity", "node"), nil, "The pod's identity carries other labels than the pod (A10)."),
 		fault("cilium.identity_label_excluded", incident.Critical, strs("ConfigMap"), strs("labels", "filter", "pod"), nil, "Cilium's label filter keeps a label out of identities that a policy names."),
 		fault("cilium.endpoint_missing", incident.Warning, strs("Pod"), strs("node", "others"), nil, "Cilium has no endpoint for a running pod."),
+		fault("cilium.l7_denied", incident.Critical, policies, strs("from", "to", "port", "rule", "count", "l7"), nil, "The layer 7 rules of a policy turn requests away."),
+		fault("cilium.conntrack_full", incident.Critical, strs("Node"), datapath, nil, "The node's connection table is full."),
+		fault("cilium.nat_exhausted", incident.Critical, strs("Node"), datapath, nil, "The node has no source port left for address translation."),
+		fault("cilium.strict_encryption", incident.Critical, strs("Node"), datapath, nil, "Strict encryption drops what is not encrypted."),
+		fault("cilium.identity_unknown", incident.Critical, strs("Node"), datapath, nil, "The node does not know the identity of a sender."),
+		fault("cilium.cluster_id_clash", incident.Critical, strs("Node"), datapath, nil, "A cluster id of the mesh is not valid or used twice."),
+		fault("cilium.node_unknown", incident.Critical, strs("Node"), datapath, nil, "The node's agent does not know a peer's node (A11)."),
+		fault("cilium.bandwidth_limit", incident.Warning, strs("Node"), datapath, nil, "A pod's bandwidth limit is exceeded."),
+		fault("cilium.egress_gateway", incident.Critical, strs("Node"), datapath, nil, "An egress gateway policy has no usable gateway."),
+		fault("cilium.datapath_drops", incident.Warning, strs("Node"), datapath, nil, "The node drops packets for a reason of its datapath."),
 		fault("cilium.agent_down", incident.Critical, strs("Node"), strs("pod", "reason", "agents"), nil, "The Cilium agent of the node is not ready."),
-	}
+	}...)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/cilium"
+	"github.com/gumshoe-ai/gumshoe/toolsets/cilium/hubble"
 )
 
 var noon = time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
@@ -26,6 +27,30 @@ type cluster struct {
 	objects []*unstructured.Unstructured
 	logs    map[string]string
 	refuse  map[string]tool.Kind
+	// flows, when set, is what Hubble answers.
+	flows *hubble.Answer
+	state hubble.Status
+}
+
+// Flows implements cilium.Flows by the query's own rules for pods.
+func (c *cluster) Flows(_ context.Context, q hubble.Query) (hubble.Answer, error) {
+	a := *c.flows
+	a.Flows = nil
+	for _, f := range c.flows.Flows {
+		is := func(e hubble.End) bool { return e.Namespace == q.Namespace && (q.Pod == "" || e.Pod == q.Pod) }
+		if is(f.Source) || is(f.Destination) {
+			a.Flows = append(a.Flows, f)
+		}
+	}
+	return a, nil
+}
+
+// Status implements cilium.Flows.
+func (c *cluster) Status(context.Context) (hubble.Status, error) {
+	if c.flows == nil {
+		return hubble.Status{}, tool.Errorf(tool.NotServed, "no Hubble here")
+	}
+	return c.state, nil
 }
 
 func lab(t *testing.T, docs string) *cluster {
@@ -66,7 +91,7 @@ func (c *cluster) List(_ context.Context, group, kind, namespace string) ([]*uns
 			out = append(out, o)
 		}
 	}
-	if len(out) == 0 && group != "" {
+	if len(out) == 0 && strings.Contains(group, ".") {
 		return nil, tool.Errorf(tool.NotServed, "%s is not served", kind)
 	}
 	return out, nil
@@ -114,7 +139,7 @@ func (c *cluster) Tail(_ context.Context, namespace, pod, container string, _ in
 
 func (c *cluster) toolset(t *testing.T) *cilium.Toolset {
 	t.Helper()
-	ts, err := cilium.New(cilium.Config{Objects: c, Pods: c, Cluster: "prod", Now: func() time.Time { return noon }})
+	ts, err := cilium.New(cilium.Config{Objects: c, Pods: c, Flows: c, Cluster: "prod", Now: func() time.Time { return noon }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -166,7 +166,9 @@ type target struct {
 	pod *corev1.Pod
 	// service is set for a peer behind a Service.
 	service incident.Ref
-	text    string
+	// selector of that Service.
+	selector map[string]string
+	text     string
 }
 
 // resolve finds the other end of a need; false where it cannot be told.
@@ -268,7 +270,7 @@ func (s *scene) behind(ctx context.Context, o *unstructured.Unstructured, n need
 	e, _ := s.end(ctx, pick)
 	with := *e
 	with.Service = svc.Path()
-	return target{end: &with, port: port, pod: pick, service: svc, text: svc.String()}, true
+	return target{end: &with, port: port, pod: pick, service: svc, selector: sel, text: svc.String()}, true
 }
 
 // podPort is the port of a pod behind a port of its Service.

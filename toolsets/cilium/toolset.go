@@ -7,8 +7,11 @@ package cilium
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -16,6 +19,7 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
+	"github.com/gumshoe-ai/gumshoe/toolsets/cilium/hubble"
 )
 
 //go:embed text/*.md
@@ -52,6 +56,8 @@ type Pods interface {
 type Config struct {
 	Objects Objects
 	Pods    Pods
+	// Flows may be nil: what Hubble saw is then not seen.
+	Flows Flows
 	// Cluster is the name that every reference carries.
 	Cluster string
 	// Now is the clock; with a bundle it stands at the capture time.
@@ -62,9 +68,22 @@ type Config struct {
 type Toolset struct {
 	objects Objects
 	pods    Pods
+	flows   Flows
 	cluster string
 	now     func() time.Time
 	tools   []tool.Tool
+
+	mu sync.Mutex
+	// hubble is whether flows can be had, nil until asked.
+	hubble *hubbleState
+	limits []incident.Gap
+}
+
+// hubbleState is what a look at the relay gave.
+type hubbleState struct {
+	at   time.Time
+	here bool
+	gaps []incident.Gap
 }
 
 var (
@@ -81,9 +100,14 @@ func New(c Config) (*Toolset, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	t := &Toolset{objects: c.Objects, pods: c.Pods, cluster: c.Cluster, now: c.Now}
+	if c.Flows == nil {
+		c.Flows = noFlows{}
+	}
+	t := &Toolset{objects: c.Objects, pods: c.Pods, flows: c.Flows, cluster: c.Cluster, now: c.Now}
 	for _, add := range []func() (tool.Tool, error){
 		func() (tool.Tool, error) { return read("cilium_policy", t.policyTool) },
+		func() (tool.Tool, error) { return read("cilium_flows", t.flowsTool) },
+		func() (tool.Tool, error) { return read("cilium_mtls", t.mtlsTool) },
 		func() (tool.Tool, error) { return read("cilium_node", t.nodeTool) },
 	} {
 		one, err := add()
@@ -106,6 +130,9 @@ func read[In, Out any](name string, fn tool.Func[In, Out]) (tool.Tool, error) {
 
 // Name implements tool.Toolset.
 func (t *Toolset) Name() string { return "cilium" }
+
+// Loses says what an answer lacks without this toolset.
+func (t *Toolset) Loses() string { return "network flows, identities and mutual TLS" }
 
 // Tools implements tool.Toolset.
 func (t *Toolset) Tools() []tool.Tool { return t.tools }
@@ -131,11 +158,84 @@ func (t *Toolset) Status(ctx context.Context) tool.Status {
 		}
 	}
 	if len(here) == 0 {
-		return tool.Status{State: tool.Absent, Reason: "the API server serves neither cilium.io nor security.istio.io: the cluster runs neither Cilium nor Istio",
+		return tool.Status{State: tool.Absent, NotRun: true, Reason: "the API server serves neither cilium.io nor security.istio.io: the cluster runs neither Cilium nor Istio",
 			Fix: "nothing to do unless the cluster should run one of them"}
 	}
-	return tool.Status{State: tool.Ready}
+	st := tool.Status{State: tool.Ready}
+	if here[0] == ciliumGroup {
+		st.Limits = t.reach(ctx).gaps
+	}
+	return st
 }
+
+// hubbleTTL is how long the state of the relay is taken to last.
+const hubbleTTL = 30 * time.Second
+
+// reach asks whether Hubble answers, and what it does not see.
+func (t *Toolset) reach(ctx context.Context) hubbleState {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if h := t.hubble; h != nil && t.now().Sub(h.at) < hubbleTTL {
+		return *h
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	h := hubbleState{at: t.now(), here: true}
+	st, err := t.flows.Status(ctx)
+	switch {
+	case err != nil:
+		h.here = false
+		g := incident.Gap{Source: "network flows", Why: tool.UserText(err)}
+		if e, ok := errors.AsType[*tool.Error](err); ok {
+			g.Why, g.Fix = e.User, e.Fix
+		}
+		h.gaps = append(h.gaps, g)
+	case st.Unavailable > 0:
+		g := incident.Gap{Source: fmt.Sprintf("network flows of %d nodes", st.Unavailable), Why: "hubble-relay has no connection to them", Fix: "check TCP 4244 between hubble-relay and these nodes, and the Hubble certificates"}
+		if len(st.UnavailableNodes) > 0 {
+			g.Source = "network flows of nodes " + listed(st.UnavailableNodes, 6)
+		}
+		h.gaps = append(h.gaps, g)
+	}
+	t.hubble = &h
+	return h
+}
+
+// limit remembers something that was not seen.
+func (t *Toolset) limit(g incident.Gap) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.hubble != nil && slices.ContainsFunc(t.hubble.gaps, func(o incident.Gap) bool { return o.Source == g.Source }) {
+		return
+	}
+	if !slices.Contains(t.limits, g) {
+		t.limits = append(t.limits, g)
+	}
+}
+
+// Limits lists what calls so far could not see.
+func (t *Toolset) Limits() []incident.Gap {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.limits)
+}
+
+// noFlows stands where no Hubble is configured.
+type noFlows struct{}
+
+var _ Flows = noFlows{}
+
+func (noFlows) err() error {
+	return &tool.Error{Kind: tool.NotServed, User: "no Hubble is configured", Fix: "set hubble.address in the configuration"}
+}
+
+// Flows implements Flows.
+func (n noFlows) Flows(context.Context, hubble.Query) (hubble.Answer, error) {
+	return hubble.Answer{}, n.err()
+}
+
+// Status implements Flows.
+func (n noFlows) Status(context.Context) (hubble.Status, error) { return hubble.Status{}, n.err() }
 
 func (t *Toolset) ref(group, kind, namespace, name string) incident.Ref {
 	return incident.Ref{Cluster: t.cluster, Group: group, Kind: kind, Namespace: namespace, Name: name}

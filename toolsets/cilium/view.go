@@ -241,20 +241,32 @@ func (v *viewing) suffers(ctx context.Context, n need, to target, d policy.Decis
 	if conf == 0 || by.Kind == "NetworkPolicy" && d.Deny == nil && n.why != "asked" && !telling0(d) {
 		return // a plain NetworkPolicy is judged with the pod itself
 	}
-	where, on := v.t.policyRef(by), v.subject
-	if d.Direction == policy.Ingress && !to.service.IsZero() {
-		v.edge(v.subject, graph.Calls, to.service)
-		on = to.service
-	} else if d.Direction == policy.Ingress && to.pod != nil {
-		on = v.t.podRef(to.pod.Namespace, to.pod.Name)
-		v.edge(v.subject, graph.Calls, on)
-	}
-	v.edge(on, graph.IsolatedBy, where)
 	port := fmt.Sprintf("%d/%s", to.port, n.proto)
 	if n.why != "asked" {
 		v.findings = append(v.findings, finding("cilium.traffic_denied", v.subject, 0.9, map[string]string{"to": to.text, "port": port, "direction": string(d.Direction), "policy": by.Path()},
 			"pod %s wants %s port %s, and policy denies it (%s): %s", v.subject.Path(), to.text, port, d.Direction, orElse(n.line, n.why)))
 	}
+	v.blame(ctx, port, to, d, by, byLabels, conf)
+}
+
+// tie draws the way from the pod to the policy that guards one of the two ends.
+func (v *viewing) tie(to target, dir policy.Direction, where incident.Ref) {
+	on := v.subject
+	switch {
+	case dir == policy.Ingress && !to.service.IsZero():
+		on = to.service
+	case dir == policy.Ingress && to.pod != nil:
+		on = v.t.podRef(to.pod.Namespace, to.pod.Name)
+	}
+	if on != v.subject {
+		v.edge(v.subject, graph.Calls, on)
+	}
+	v.edge(on, graph.IsolatedBy, where)
+}
+
+// blame names the policy, or the identity that makes the policy not mean the pod.
+func (v *viewing) blame(ctx context.Context, port string, to target, d policy.Decision, by *policy.Policy, byLabels bool, conf float64) {
+	v.tie(to, d.Direction, v.t.policyRef(by))
 	if byLabels {
 		v.mistaken(ctx, to, conf)
 		return

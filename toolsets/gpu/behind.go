@@ -80,14 +80,22 @@ func relationTo(kind string) string {
 	return graph.Owns
 }
 
+// maxReplicas is of how many replicas the GPUs are compared within each.
+const maxReplicas = 16
+
 // inStep compares the GPUs of the pods of one job, on behalf of the whole.
 func (t *Toolset) inStep(ctx context.Context, v *verdict, pods []*corev1.Pod, out *Survey) {
 	if len(pods) == 0 {
 		return
 	}
+	g := gangOf(pods[0])
+	if !g.step && len(pods) > maxReplicas {
+		// Replicas are judged each by itself already; comparing within many of them
+		// costs more than it tells.
+		pods = pods[:maxReplicas]
+	}
 	said := Peers{Group: firstOf(gangOf(pods[0]).name, "the workload")}
 	peers := t.gather(ctx, pods, &said)
-	g := gangOf(pods[0])
 	if !g.step {
 		// Replicas do not wait for each other; the GPUs of one pod do.
 		for _, p := range pods {

@@ -17,7 +17,7 @@ func (t *Toolset) Checks() []tool.Check {
 			// the device itself, past claims that are in order.
 			Name: "GPUs of pod", Tool: "gpu_health", Applies: kind("Pod"),
 			Args:   func(r incident.Ref) any { return HealthIn{Namespace: r.Namespace, Pod: r.Name} },
-			Follow: []string{graph.Uses, graph.Publishes},
+			Follow: []string{graph.Uses, graph.ServedBy},
 		},
 		{
 			Name: "GPU peers of pod", Tool: "gpu_stragglers", Applies: kind("Pod"),
@@ -27,7 +27,7 @@ func (t *Toolset) Checks() []tool.Check {
 		{
 			Name: "GPUs of node", Tool: "gpu_health", Applies: kind("Node"),
 			Args:   func(r incident.Ref) any { return HealthIn{Node: r.Name} },
-			Follow: []string{graph.Publishes},
+			Follow: []string{graph.Has},
 		},
 		{
 			Name: "GPU", Tool: "gpu_health",

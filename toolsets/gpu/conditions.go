@@ -144,7 +144,7 @@ func (v *verdict) conditions(m *machine) {
 			f.Code, f.Confidence = "gpu.node_condition", 0.75
 			f.Message = fmt.Sprintf("node %s reports %s: %s: %s", m.name, c.Type, c.Reason, c.Message)
 		}
-		v.find(f)
+		v.ofNode(f)
 	}
 	for i := range m.loose {
 		v.loose(m, &m.loose[i])
@@ -168,7 +168,7 @@ func (v *verdict) loose(m *machine, r *report) {
 	default:
 		f.Code = "gpu.xid_noted"
 	}
-	v.find(f)
+	v.ofNode(f)
 }
 
 // count finds the node whose device plugin withholds GPUs that the telemetry does
@@ -194,7 +194,7 @@ func (v *verdict) count(m *machine) {
 		}
 	}
 	if int64(live) < total && free < total && live > 0 {
-		v.find(incident.Finding{Code: "gpu.missing", Subject: v.t.nodeRef(m.name), Confidence: 0.8,
+		v.ofNode(incident.Finding{Code: "gpu.missing", Subject: v.t.nodeRef(m.name), Confidence: 0.8,
 			Message: fmt.Sprintf("node %s has %d GPUs by its device plugin, of which it offers %d and the telemetry measures %d", m.name, total, free, live),
 			Params:  params("condition", "capacity", "reason", "count", "message", fmt.Sprintf("%d of %d", live, total))})
 	}
@@ -205,7 +205,7 @@ func (v *verdict) migState(m *machine) {
 	state, want := m.node.Labels["nvidia.com/mig.config.state"], m.node.Labels["nvidia.com/mig.config"]
 	switch state {
 	case "failed":
-		v.find(incident.Finding{Code: "gpu.mig_config_failed", Subject: v.t.nodeRef(m.name), Confidence: 0.88,
+		v.ofNode(incident.Finding{Code: "gpu.mig_config_failed", Subject: v.t.nodeRef(m.name), Confidence: 0.88,
 			Message: fmt.Sprintf("the MIG manager could not cut the GPUs of node %s as %q: nvidia.com/mig.config.state is failed", m.name, want), Params: params("config", want, "state", state)})
 	case "pending", "rebooting":
 		v.line("the MIG manager of node %s is at work: nvidia.com/mig.config.state is %s, wanted %s", m.name, state, want)

@@ -127,6 +127,7 @@ func (t *Toolset) healthOfPod(ctx context.Context, in HealthIn) (tool.Output[Hea
 	own := func(c *card) bool { return c.heldBy(ref) }
 	perhaps := func(c *card) bool { return c.mayBe(ref) }
 	v := t.verdict()
+	v.pod = ref
 	v.judge(m, func(c *card) bool { return own(c) || perhaps(c) })
 	v.victims(m, ref)
 	v.doubtful(m, ref, requested(p))

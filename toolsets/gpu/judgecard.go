@@ -100,7 +100,7 @@ func (v *verdict) memory(m *machine, c *card) {
 		v.fault(c, incident.Finding{Code: "gpu.row_remap_failed", Confidence: 0.9,
 			Message: fmt.Sprintf("%s: a memory row could not be remapped (%s): a candidate for replacement", c.label(), from), Params: params("from", from)})
 	case pending >= 1:
-		v.mild(c, incident.Finding{Code: "gpu.row_remap_pending", Confidence: 0.6,
+		v.unfelt(c, incident.Finding{Code: "gpu.row_remap_pending", Confidence: 0.6,
 			Message: fmt.Sprintf("%s: a memory row waits to be remapped until the GPU is reset (%s); work may go on elsewhere in its memory", c.label(), from), Params: params("from", from)})
 	}
 	if g := c.nvml; g != nil && g.ECC != nil && g.ECC.SRAMThreshold != nil && *g.ECC.SRAMThreshold {

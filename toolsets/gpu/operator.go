@@ -30,7 +30,7 @@ func components() []component {
 		{"driver", 0, []string{"nvidia-driver-daemonset", "nvidia-gpu-driver", "nvidia-vgpu-manager"}, true},
 		{"container toolkit", 1, []string{"nvidia-container-toolkit"}, true},
 		{"MIG manager", 2, []string{"nvidia-mig-manager"}, false},
-		{"MPS control daemon", 3, []string{"mps-control-daemon"}, true},
+		{"MPS control daemon", 3, []string{"mps-control-daemon", "device-plugin-mps-control-daemon"}, true},
 		{"device plugin", 4, []string{"nvidia-device-plugin"}, true},
 		{"DRA kubelet plugin", 4, []string{"nvidia-dra-driver-gpu-kubelet-plugin"}, true},
 		{"operator validator", 5, []string{"nvidia-operator-validator", "nvidia-cuda-validator"}, false},
@@ -128,21 +128,30 @@ func (v *verdict) software(m *machine) {
 		case a.name == exporter:
 			v.find(incident.Finding{Code: "gpu.exporter_down", Subject: node, Confidence: unproven,
 				Message: fmt.Sprintf("GPU telemetry of node %s is not seen: pod %s/%s of the DCGM exporter is not ready: %s", m.name, a.pod.Namespace, a.pod.Name, a.why), Params: params("pod", a.pod.Namespace+"/"+a.pod.Name, "why", a.why)})
-			v.edge(incident.Edge{From: node, Relation: graph.Publishes, To: ref})
+			v.edge(incident.Edge{From: node, Relation: graph.Has, To: ref})
 		case a.name == "MPS control daemon":
-			v.find(incident.Finding{Code: "gpu.mps_down", Subject: node, Confidence: 0.87,
+			v.ofNode(incident.Finding{Code: "gpu.mps_down", Subject: node, Confidence: 0.87,
 				Message: fmt.Sprintf("the MPS control daemon of node %s is down: pod %s/%s: %s; programs that share its GPUs by MPS cannot connect", m.name, a.pod.Namespace, a.pod.Name, a.why),
 				Params:  params("pod", a.pod.Namespace+"/"+a.pod.Name, "why", a.why, "agents", a.pod.Name)})
-			v.edge(incident.Edge{From: node, Relation: graph.Publishes, To: ref})
+			v.looksAfter(node, ref)
 		case named:
 			// It waits for what is named already.
 		case a.needed || a.name == "operator validator":
 			named = true
-			v.find(incident.Finding{Code: "gpu.software_failed", Subject: node, Confidence: 0.86,
+			v.ofNode(incident.Finding{Code: "gpu.software_failed", Subject: node, Confidence: 0.86,
 				Message: fmt.Sprintf("the %s of node %s does not come up: pod %s/%s: %s", a.name, m.name, a.pod.Namespace, a.pod.Name, a.why),
 				Params:  params("component", a.name, "pod", a.pod.Namespace+"/"+a.pod.Name, "why", a.why, "agents", a.pod.Name)})
-			v.edge(incident.Edge{From: node, Relation: graph.Publishes, To: ref})
+			v.looksAfter(node, ref)
 		}
+	}
+}
+
+// looksAfter ties a node, and the pod that is judged if there is one, to the pod
+// that has to act for their GPUs.
+func (v *verdict) looksAfter(node, agent incident.Ref) {
+	v.edge(incident.Edge{From: node, Relation: graph.Has, To: agent})
+	if !v.pod.IsZero() {
+		v.edge(incident.Edge{From: v.pod, Relation: graph.ServedBy, To: agent})
 	}
 }
 

@@ -206,13 +206,18 @@ const (
 
 // gather reads the figures of every GPU of the pods.
 func (t *Toolset) gather(ctx context.Context, members []*corev1.Pod, out *Peers) []peer {
-	nodes := map[string]bool{}
+	var nodes []string
+	for _, p := range members {
+		if !slices.Contains(nodes, p.Spec.NodeName) && len(nodes) < maxNodes {
+			nodes = append(nodes, p.Spec.NodeName)
+		}
+	}
+	t.fetch(ctx, nodes)
 	var peers []peer
 	for _, p := range members {
-		if !nodes[p.Spec.NodeName] && len(nodes) >= maxNodes {
+		if !slices.Contains(nodes, p.Spec.NodeName) {
 			continue
 		}
-		nodes[p.Spec.NodeName] = true
 		m, err := t.machineOf(ctx, p.Spec.NodeName)
 		if err != nil {
 			out.Notes = append(out.Notes, "node "+p.Spec.NodeName+" not seen: "+tool.UserText(err))

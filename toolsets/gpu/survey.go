@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -43,9 +44,74 @@ func (t *Toolset) surveyTool() (tool.Tool, error) {
 	return tool.New(tool.Info{Name: "gpu_survey", Text: text("gpu_survey"), Effect: tool.Read}, t.survey)
 }
 
-// maxSurvey bounds how many nodes one survey looks at closely; those whose
-// conditions or series speak of trouble come first.
-const maxSurvey = 48
+const (
+	// maxSurvey bounds how many nodes one survey looks at closely.
+	maxSurvey = 48
+	// fewNodes are looked at one by one without asking first which are worth it.
+	fewNodes = 8
+)
+
+// atOnce is how many nodes are read at the same time.
+const atOnce = 8
+
+// fetch reads several nodes at once, so that those who ask for them one by one
+// find them there.
+func (t *Toolset) fetch(ctx context.Context, nodes []string) {
+	slots := make(chan struct{}, atOnce)
+	var wg sync.WaitGroup
+	for _, name := range nodes {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			_, _ = t.machineOf(ctx, name) // who asks for it is told the error
+		})
+	}
+	wg.Wait()
+}
+
+// closer picks the nodes that are worth a close look: all of a few, and of many
+// those of which conditions, events, capacity or series speak of trouble.
+func (t *Toolset) closer(ctx context.Context, nodes []string, out *Survey) []string {
+	if len(nodes) <= fewNodes {
+		return nodes
+	}
+	suspect := t.suspects(ctx, out)
+	if all, err := t.Lists.Nodes(ctx); err != nil {
+		out.Notes = append(out.Notes, "conditions of the nodes not seen: "+tool.UserText(err))
+	} else {
+		for _, n := range all {
+			// A node that bears GPUs and offers none, or not all, or says so itself.
+			if withheld(n) || n.Labels["nvidia.com/gpu.present"] == "true" && capacity(n) == 0 || n.Labels["nvidia.com/mig.config.state"] == "failed" ||
+				slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool { return aboutGPU(string(c.Type)) && fires(c) }) {
+				suspect[n.Name] = true
+			}
+		}
+	}
+	if events, err := t.Details.Events(ctx, t.ref("", "Node", "", "")); err != nil {
+		out.Notes = append(out.Notes, "events of the nodes not seen: "+tool.UserText(err))
+	} else {
+		for _, e := range events {
+			if len(t.parser.Parse(e.Message)) > 0 {
+				suspect[e.Node] = true
+			}
+		}
+	}
+	var worth []string
+	for _, n := range nodes {
+		reported := false
+		if t.NVML != nil {
+			_, reported, _ = t.NVML.Report(n)
+		}
+		if suspect[n] || reported {
+			worth = append(worth, n)
+		}
+	}
+	if len(worth) > maxSurvey {
+		out.Notes = append(out.Notes, fmt.Sprintf("%d of %d suspicious nodes looked at", maxSurvey, len(worth)))
+		worth = worth[:maxSurvey]
+	}
+	return worth
+}
 
 func (t *Toolset) survey(ctx context.Context, in SurveyIn) (tool.Output[Survey], error) {
 	out := Survey{Trouble: []NodeOut{}, Notes: []string{}, Telemetry: "dcgm-exporter"}
@@ -84,33 +150,30 @@ func (t *Toolset) survey(ctx context.Context, in SurveyIn) (tool.Output[Survey],
 			nodes = append(nodes, p.Spec.NodeName)
 		}
 	}
+	out.Nodes = len(nodes)
 	if in.Namespace == "" {
 		all, err := t.Lists.Nodes(ctx)
 		if err != nil {
 			return tool.Output[Survey]{}, err
 		}
-		suspects := t.suspects(ctx, &out)
+		// A node whose GPUs a DRA driver offers need not say so itself, so every one
+		// is a candidate.
 		for _, n := range all {
-			if gpuNode(&machine{node: n}) || suspects[n.Name] {
-				nodes = append(nodes, n.Name)
-			}
-			if slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool { return aboutGPU(string(c.Type)) && fires(c) }) || len(n.Status.Capacity) > 0 && withheld(n) {
-				suspects[n.Name] = true
-			}
+			nodes = append(nodes, n.Name)
+			out.Nodes += b2i(gpuNode(&machine{node: n}))
 		}
-		slices.SortStableFunc(nodes, func(a, b string) int { return b2i(suspects[b]) - b2i(suspects[a]) })
 	}
-	out.Nodes = len(nodes)
-	if len(nodes) > maxSurvey {
-		out.Notes = append(out.Notes, fmt.Sprintf("%d of %d nodes looked at, those in trouble first", maxSurvey, len(nodes)))
-		nodes = nodes[:maxSurvey]
-	}
+	nodes = t.closer(ctx, nodes, &out)
+	t.fetch(ctx, nodes)
 	for _, name := range nodes {
 		m, err := t.machineOf(ctx, name)
 		if err != nil {
 			if tool.KindOf(err) != tool.NotFound {
 				out.Notes = append(out.Notes, "node "+name+" not seen: "+tool.UserText(err))
 			}
+			continue
+		}
+		if !gpuNode(m) {
 			continue
 		}
 		out.Looked++
@@ -181,6 +244,7 @@ func (t *Toolset) suspects(ctx context.Context, out *Survey) map[string]bool {
 	found := map[string]bool{}
 	for _, ask := range []string{
 		"changes(" + metric.Selector("DCGM_FI_DEV_XID_ERRORS", nil) + "[" + promSpan(past) + "]) > 0",
+		metric.Selector("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", nil) + " > 7 or " + metric.Selector("DCGM_FI_DEV_CLOCK_THROTTLE_REASONS", nil) + " > 7",
 		metric.Selector("DCGM_FI_DEV_ROW_REMAP_FAILURE", nil) + " > 0",
 		metric.Selector("DCGM_FI_DEV_ROW_REMAP_PENDING", nil) + " > 0",
 		metric.Selector("DCGM_FI_DEV_GPU_TEMP", nil) + " >= " + strconv.FormatFloat(t.limits["temperature"].Value, 'f', -1, 64),

@@ -227,7 +227,7 @@ func (c *card) growth(signal string, to time.Time, d time.Duration) (float64, bo
 	for _, s := range c.series[signal] {
 		var in []metric.Point
 		for _, p := range s.Points {
-			if p.At.After(to.Add(-d)) {
+			if !p.At.Before(to.Add(-d)) {
 				in = append(in, p)
 			}
 		}
@@ -295,7 +295,7 @@ func (t *Toolset) metricReports(ctx context.Context, m *machine) {
 		case c == nil || len(s.Points) == 0:
 		case sig.Signal == "gpu.xid_count":
 			t.counted(m, c, s, workload(id))
-		default:
+		case sig.Signal == "gpu.xid_last":
 			gauges[c] = append(gauges[c], s)
 		}
 	}

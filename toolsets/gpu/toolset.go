@@ -45,14 +45,17 @@ type Lists interface {
 	List(ctx context.Context, kind, namespace, fields string) ([]*unstructured.Unstructured, error)
 }
 
-// Details reads what is said of one object.
+// Details reads what is said of one object. Events of a reference without a name
+// are those of all objects of its kind.
 type Details interface {
 	Get(ctx context.Context, ref incident.Ref) (*unstructured.Unstructured, error)
 	Events(ctx context.Context, about incident.Ref) ([]Event, error)
 }
 
-// Event is what happened to an object, repeats merged.
+// Event is what happened to a node, repeats merged.
 type Event struct {
+	// Node is the name of the node it is about.
+	Node                          string
 	Type, Reason, Message, Source string
 	First, Last                   time.Time
 	Count                         int

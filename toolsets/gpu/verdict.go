@@ -17,6 +17,9 @@ type verdict struct {
 	lines    []string
 	// hurt are the cards whose fault stops or slows what runs on them.
 	hurt map[*card]string
+	// pod is set where one pod with GPUs is judged: what its node lacks for GPUs
+	// is then its own trouble.
+	pod incident.Ref
 }
 
 func (t *Toolset) verdict() *verdict { return &verdict{t: t, hurt: map[*card]string{}} }
@@ -73,8 +76,8 @@ func (v *verdict) fault(c *card, f incident.Finding) {
 	}
 }
 
-// mild adds a fault of a card that what runs on it need not feel.
-func (v *verdict) mild(c *card, f incident.Finding) {
+// unfelt adds a fault of a card that what runs on it need not feel.
+func (v *verdict) unfelt(c *card, f incident.Finding) {
 	before, had := v.hurt[c]
 	v.fault(c, f)
 	if !had {
@@ -90,6 +93,19 @@ const sound = 0.5
 
 // unproven is the confidence of what is true and not shown to stand in the way.
 const unproven = 0.45
+
+// ofNode adds a fault of a node's GPUs as a whole. For a pod that has GPUs it is
+// grave. For the node by itself it is told milder, so that it does not explain the
+// trouble of what runs there without a GPU.
+func (v *verdict) ofNode(f incident.Finding) {
+	if v.pod.IsZero() && f.Role == "" {
+		f.Severity, f.Confidence = incident.Warning, min(f.Score(), mild)
+	}
+	v.find(f)
+}
+
+// mild is a little more than what the plain condition of a node is worth.
+const mild = 0.76
 
 func (v *verdict) line(format string, args ...any) {
 	v.lines = append(v.lines, fmt.Sprintf(format, args...))

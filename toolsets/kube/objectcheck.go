@@ -48,7 +48,7 @@ func notReadyFinding(now time.Time, u *unstructured.Unstructured, d DescribeOut)
 		return nil
 	}
 	for _, c := range d.Conditions {
-		if c.Status == "True" && (c.Type == "Completed" || c.Type == "Complete" || c.Type == "Succeeded" || c.Type == "Finished" || c.Type == "Suspended") {
+		if c.Status == "True" && (c.Type == "Completed" || c.Type == "Complete" || c.Type == "Succeeded" || c.Type == "Finished" || c.Type == "Suspended" || c.Type == "Stopped") {
 			return nil
 		}
 	}

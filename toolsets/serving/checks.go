@@ -41,6 +41,18 @@ func (t *Toolset) Checks() []tool.Check {
 			Follow: []string{graph.RoutesTo, graph.PickedBy, graph.Selects},
 		},
 		{
+			Name: "inference latency and load of", Tool: "serving_diagnose", Through: true,
+			Applies: func(r incident.Ref) bool {
+				_, known := t.book.shape(r.Group, r.Kind)
+				return here(r) && (known || r.Group == "" && (r.Kind == "Service" || r.Kind == "Pod") || r.Group == "apps" && (r.Kind == "Deployment" || r.Kind == "StatefulSet") ||
+					r.Kind == "InferencePool" && (r.Group == poolGroup || r.Group == oldPoolGroup) || r.Kind == "HTTPRoute" && r.Group == gatewayGroup)
+			},
+			Args: func(r incident.Ref) any {
+				return DiagnoseIn{Kind: r.Kind, Group: r.Group, Namespace: r.Namespace, Name: r.Name}
+			},
+			Follow: []string{graph.RoutesTo, graph.PickedBy, graph.Selects, graph.Owns, graph.RunsOn},
+		},
+		{
 			Name: "queue of", Tool: "serving_queue",
 			Applies: func(r incident.Ref) bool {
 				return here(r) && r.Group == kueueGroup && slices.Contains([]string{"Workload", "LocalQueue", "ClusterQueue"}, r.Kind)

@@ -80,6 +80,25 @@ func Codes() []tool.Code {
 	add("queue_preempted", incident.Fault, incident.Critical, strs("Workload"), strs("message", "reason"), "Kueue preempted the Workload for another one (F47).")
 	add("queue_check", incident.Fault, incident.Critical, strs("Workload"), strs("check", "state", "message"), "An admission check refuses the Workload (F47).")
 
+	// What engines measure.
+	lat := strs("now", "before", "replicas", "window")
+	add("ttft_high", incident.Symptom, incident.Warning, any, lat, "The time to the first token rose against what was before.")
+	add("itl_high", incident.Symptom, incident.Warning, any, lat, "The time between tokens rose against what was before.")
+	add("prefix_cache_lost", incident.Symptom, incident.Warning, any, lat, "The prefix cache hits far less than before (F72).")
+	add("uneven", incident.Symptom, incident.Warning, any, strs("replicas", "how"), "Replicas of one model differ where they should not.")
+	add("replica_slow", incident.Symptom, incident.Warning, pod, strs("now", "peers", "node", "window"), "One replica produces tokens slower than its peers.")
+	add("replica_hot", incident.Symptom, incident.Warning, pod, strs("waiting", "peers", "node", "window"), "Requests pile up on one replica (F72).")
+	add("traffic_stopped", incident.Context, incident.Info, any, strs("before", "replicas", "window"), "No request reaches engines that had some before.")
+	add("engine_hung", incident.Fault, incident.Critical, pod, strs("running", "waiting", "window", "node"), "The engine holds requests and produces no token (F22 to F24).")
+	add("kv_exhausted", incident.Fault, incident.Critical, strs("Pod", "what serves"), strs("waiting", "kv", "preempted", "replicas", "window"), "The KV cache is full: requests wait and running ones are put back (F08).")
+	add("batch_limit", incident.Fault, incident.Critical, pod, strs("limit", "running", "waiting", "kv", "container"), "The engine runs as many sequences as it is told to, with room for more.")
+	add("roles_unbalanced", incident.Fault, incident.Warning, any, strs("busy", "idle", "waiting", "replicas"), "Requests queue at prefill or at decode only (F75).")
+	add("demand_grew", incident.Fault, incident.Warning, any, strs("now", "before", "replicas"), "More requests come than the replicas keep up with.")
+	add("frontend_blind", incident.Fault, incident.Critical, pod, strs("ready"), "A frontend knows no worker while workers are ready (F62).")
+	add("picker_split", incident.Fault, incident.Critical, pool, strs("picker", "replicas"), "Several endpoint pickers choose at once, each with its own index (F72).")
+	add("hash_seed_differs", incident.Fault, incident.Critical, pool, strs("seeds"), "Engines hash prefixes with different seeds (F72).")
+	add("block_size_differs", incident.Fault, incident.Critical, pool, strs("picker", "wanted", "have"), "The endpoint picker looks for prefixes in other blocks than the engines keep (F72).")
+
 	// What engines say.
 	add("loading", incident.Context, incident.Info, pod, strs("container", "line"), "The engine is on its way up.")
 	add("log_line", incident.Context, incident.Info, pod, line, "A line of the log that explains nothing by itself.")

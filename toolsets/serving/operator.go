@@ -144,7 +144,7 @@ func (t *Toolset) operatorDown(v *verdict, sys *system, o OperatorView) {
 
 // forbidden reads the API server's refusal out of an operator's log.
 func forbidden() *regexp.Regexp {
-	return regexp.MustCompile(`User "system:serviceaccount:([^:"]+):([^"]+)" cannot (get|list|watch|create|update|patch|delete) resource "([^"]+)"(?: in API group "([^"]*)")?`)
+	return regexp.MustCompile(`User \\?"system:serviceaccount:([^:"\\]+):([^"\\]+)\\?" cannot (get|list|watch|create|update|patch|delete) resource \\?"([^"\\]+)\\?"(?: in API group \\?"([^"\\]*)\\?")?`)
 }
 
 // operatorRefused reads whether an operator that is alive lacks a right.

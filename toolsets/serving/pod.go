@@ -331,8 +331,13 @@ func (t *Toolset) sideChannel(v *verdict, p *corev1.Pod, e engine, hits []hit) {
 	if !slices.ContainsFunc(hits, func(h hit) bool { return h.sign.Code == "serving.kv_transfer_failing" }) {
 		return
 	}
+	t.hostOf(v, p, e)
+}
+
+// hostOf compares the address that an engine gives to its peers with the pod's own.
+func (t *Toolset) hostOf(v *verdict, p *corev1.Pod, e engine) {
 	const name = "VLLM_NIXL_SIDE_CHANNEL_HOST"
 	if host := e.env[name]; host != "" && host != "$(status.podIP)" && host != p.Status.PodIP {
-		v.fault("serving.side_channel_host", 0.9, v.subject, fmt.Sprintf("%s of pod %s is %s, and its address is %s: the other side cannot reach it for KV blocks", name, v.subject.Path(), host, p.Status.PodIP), params("host", host, "ip", p.Status.PodIP, "container", e.container))
+		v.fault("serving.side_channel_host", 0.9, t.podRef(p), fmt.Sprintf("%s of pod %s is %s, and its address is %s: the other side cannot reach it for KV blocks", name, t.podRef(p).Path(), host, p.Status.PodIP), params("host", host, "ip", p.Status.PodIP, "container", e.container))
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/agent/tool/metric"
+	"github.com/gumshoe-ai/gumshoe/agent/tool/metric/alias"
 )
 
 //go:embed text/*.md
@@ -89,6 +90,8 @@ type Toolset struct {
 	cluster string
 	now     func() time.Time
 
+	alias *alias.Table
+	memo  memo
 	book  *book
 	rules []rule
 	signs *signs
@@ -112,6 +115,9 @@ func New(c Config) (*Toolset, error) {
 	}
 	t := &Toolset{objects: c.Objects, pods: c.Pods, logs: c.Logs, metrics: c.Metrics, proxy: c.Proxy, cluster: c.Cluster, now: c.Now}
 	var err error
+	if t.alias, err = alias.Load(); err != nil {
+		return nil, fmt.Errorf("serving: %w", err)
+	}
 	if t.book, err = loadBook(); err != nil {
 		return nil, fmt.Errorf("serving: %w", err)
 	}
@@ -121,7 +127,7 @@ func New(c Config) (*Toolset, error) {
 	if t.signs, err = loadSigns(); err != nil {
 		return nil, fmt.Errorf("serving: %w", err)
 	}
-	for _, mk := range []func() (tool.Tool, error){t.overviewTool, t.explainTool, t.podTool, t.routeTool, t.queueTool, t.surveyTool} {
+	for _, mk := range []func() (tool.Tool, error){t.overviewTool, t.explainTool, t.podTool, t.routeTool, t.queueTool, t.surveyTool, t.diagnoseTool, t.probeTool} {
 		one, err := mk()
 		if err != nil {
 			return nil, fmt.Errorf("serving: %w", err)

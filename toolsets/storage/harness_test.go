@@ -94,7 +94,10 @@ func loadScenes(t *testing.T, path string) []*scene {
 				if i < 0 {
 					t.Fatalf("%s is like %s, which is not there", s.Name, s.Like)
 				}
-				s.Tool, s.Args, s.objects = scenes[i].Tool, scenes[i].Args, slices.Clone(scenes[i].objects)
+				s.objects = slices.Clone(scenes[i].objects)
+				if s.Tool == "" {
+					s.Tool, s.Args = scenes[i].Tool, scenes[i].Args
+				}
 			}
 			s.objects = slices.DeleteFunc(s.objects, func(o map[string]any) bool { return slices.Contains(s.Drop, key(o)) })
 			scenes = append(scenes, s)

@@ -215,15 +215,22 @@ func Read(r io.Reader) (Report, error) {
 	return out, nil
 }
 
-// Dir reads reports from a directory that holds one file a node, "<node>.json".
-type Dir struct{ fsys fs.FS }
+// Dir reads reports from a directory.
+type Dir struct {
+	fsys fs.FS
+	tail string
+}
 
-// NewDir makes a Dir.
-func NewDir(fsys fs.FS) *Dir { return &Dir{fsys: fsys} }
+// NewDir reads a directory that holds one file a node, "<node>.json".
+func NewDir(fsys fs.FS) *Dir { return &Dir{fsys: fsys, tail: ".json"} }
+
+// NewTree reads a directory that holds one directory a node, "<node>/nvml.json",
+// as bundles do.
+func NewTree(fsys fs.FS) *Dir { return &Dir{fsys: fsys, tail: "/nvml.json"} }
 
 // Report gives the report of a node; false when there is none.
 func (d *Dir) Report(node string) (Report, bool, error) {
-	name := node + ".json"
+	name := node + d.tail
 	if node == "" || !fs.ValidPath(name) {
 		return Report{}, false, nil
 	}

@@ -76,6 +76,13 @@ func TestDir(t *testing.T) {
 			t.Errorf("%s: %v %v, want %s", node, ok, err, want)
 		}
 	}
+	tree := nvml.NewTree(fstest.MapFS{"n1/nvml.json": {Data: []byte(`{"format":1,"node":"n1","gpus":[]}`)}, "n2.json": {Data: []byte(`{"format":1}`)}})
+	if _, ok, err := tree.Report("n1"); !ok || err != nil {
+		t.Errorf("a tree: %v %v", ok, err)
+	}
+	if _, ok, err := tree.Report("n2"); ok || err != nil {
+		t.Errorf("a file beside the tree: %v %v", ok, err)
+	}
 	if _, ok, err := nvml.NewDir(os.DirFS(t.TempDir())).Report("n1"); ok || err != nil {
 		t.Errorf("an empty directory: %v %v", ok, err)
 	}

@@ -1,0 +1,101 @@
+package nodepool
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
+)
+
+// Neutral phases of a pool, whatever the provider calls them.
+const (
+	PhaseIdle        = "Idle"
+	PhaseCreating    = "Creating"
+	PhaseScaling     = "Scaling"
+	PhaseUpdating    = "Updating"
+	PhaseUpgrading   = "Upgrading"
+	PhaseAddingGreen = "AddingGreen"
+	PhaseCordoning   = "CordoningBlue"
+	PhaseDraining    = "DrainingBlue"
+	PhaseSoaking     = "FinalSoak"
+	PhaseDeleting    = "Deleting"
+	PhaseRollingBack = "RollingBack"
+	PhaseFailed      = "Failed"
+	PhaseStopped     = "Stopped"
+	PhaseUnknown     = "Unknown"
+)
+
+// CloudPool is one pool as its provider's API shows it. Figures that the provider
+// does not give are -1.
+type CloudPool struct {
+	Name string `json:"name"`
+	// Phase is one of the neutral phases, State the provider's own word.
+	Phase string `json:"phase"`
+	State string `json:"state"`
+	// ErrorCode and Error are why the last operation failed.
+	ErrorCode string `json:"error_code,omitempty"`
+	Error     string `json:"error,omitempty"`
+	Count     int    `json:"count"`
+	Min       int    `json:"min"`
+	Max       int    `json:"max"`
+	Autoscale bool   `json:"autoscale"`
+	// Version runs now, Target is asked for.
+	Version string   `json:"version,omitempty"`
+	Target  string   `json:"target,omitempty"`
+	Image   string   `json:"image,omitempty"`
+	SKU     string   `json:"sku,omitempty"`
+	Zones   []string `json:"zones,omitempty"`
+	// Strategy of upgrades with its figures, "surge 10%, drain 30m".
+	Strategy string `json:"strategy,omitempty"`
+	// Deadline is when an upgrade can no longer be rolled back for nothing: the start
+	// of the deletion of the old nodes.
+	Deadline time.Time `json:"deadline,omitzero"`
+	// Rollback lists the versions the provider would go back to.
+	Rollback []Rollback `json:"rollback,omitempty"`
+}
+
+// Rollback is a version that a pool ran before and may go back to.
+type Rollback struct {
+	Version string    `json:"version,omitempty"`
+	Image   string    `json:"image,omitempty"`
+	Used    time.Time `json:"used,omitzero"`
+	// Until is when the provider stops offering it.
+	Until time.Time `json:"until,omitzero"`
+}
+
+// cloudCache asks a cloud once for all calls of an investigation. It ages by the
+// injected clock: with a bundle it never does. Failures are kept as well, so that a
+// cloud that does not answer costs its timeout once.
+type cloudCache struct {
+	cloud Cloud
+	now   func() time.Time
+	ttl   time.Duration
+
+	mu    sync.Mutex
+	at    time.Time
+	known bool
+	got   []CloudPool
+	err   error
+}
+
+// pools gives the pools of the cloud. Callers that come while it is asked wait for
+// the same answer.
+func (c *cloudCache) pools(ctx context.Context) ([]CloudPool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if age := c.now().Sub(c.at); c.known && age >= 0 && age < c.ttl {
+		return c.got, c.err
+	}
+	got, err := c.cloud.Pools(ctx)
+	if ctx.Err() != nil {
+		return nil, ctx.Err() // says nothing of the cloud
+	}
+	c.got, c.err, c.at, c.known = got, err, c.now(), true
+	return got, err
+}
+
+func (c *cloudCache) gap(err error) incident.Gap {
+	return incident.Gap{Source: c.cloud.Name() + " API", Why: tool.UserText(err)}
+}
