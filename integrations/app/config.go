@@ -23,17 +23,14 @@ type Config struct {
 	Prometheus PrometheusConfig `json:"prometheus,omitzero"`
 	Loki       LokiConfig       `json:"loki,omitzero"`
 	Supply     SupplyConfig     `json:"supply,omitzero"`
-	// Tools are HTTP endpoints that become tools.
-	Tools []custom.Spec `json:"tools,omitempty"`
-	// MCP are servers of the Model Context Protocol whose tools are offered.
-	MCP    []mcp.Spec   `json:"mcp,omitempty"`
-	GPU    GPUConfig    `json:"gpu,omitzero"`
-	Model  ModelConfig  `json:"model,omitzero"`
-	Budget BudgetConfig `json:"budget,omitzero"`
 	GPU        GPUConfig        `json:"gpu,omitzero"`
 	Hubble     HubbleConfig     `json:"hubble,omitzero"`
 	Model      ModelConfig      `json:"model,omitzero"`
 	Budget     BudgetConfig     `json:"budget,omitzero"`
+	// Tools are HTTP endpoints that become tools.
+	Tools []custom.Spec `json:"tools,omitempty"`
+	// MCP are servers of the Model Context Protocol whose tools are offered.
+	MCP []mcp.Spec `json:"mcp,omitempty"`
 	// Runbooks are directories of runbooks laid over the ones that ship.
 	Runbooks []string    `json:"runbooks,omitempty"`
 	Store    StoreConfig `json:"store,omitzero"`
@@ -156,26 +153,6 @@ func (c Config) Validate() error {
 	case c.Model.Window < 0:
 		return fmt.Errorf("model.window %d: a context window is a positive number of tokens", c.Model.Window)
 	}
-	if err := c.Prometheus.validate(); err != nil {
-		return err
-	}
-	if err := c.GPU.validate(); err != nil {
-		return err
-	}
-	if err := validateMCP(c.MCP); err != nil {
-		return err
-	}
-	if err := validateTools(c.Tools); err != nil {
-		return err
-	}
-	if err := c.Supply.validate(); err != nil {
-		return err
-	}
-	if err := c.Loki.validate(); err != nil {
-		return err
-	}
-	if err := c.Store.validate(); err != nil {
-		return err
 	for _, section := range []interface{ validate() error }{
 		c.Prometheus,
 		c.GPU,
@@ -183,6 +160,8 @@ func (c Config) Validate() error {
 		c.Loki,
 		c.Supply,
 		c.Store,
+		toolSpecs(c.Tools),
+		mcpSpecs(c.MCP),
 	} {
 		if err := section.validate(); err != nil {
 			return err

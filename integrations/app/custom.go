@@ -16,8 +16,11 @@ func newCustom(src *source) (tool.Toolset, error) {
 	return custom.New(src.cfg.Tools)
 }
 
-// validateTools names every mistake in the section tools.
-func validateTools(specs []custom.Spec) error {
+// toolSpecs is the section tools.
+type toolSpecs []custom.Spec
+
+// validate names every mistake.
+func (specs toolSpecs) validate() error {
 	t, err := custom.New(specs)
 	if err != nil {
 		return err

@@ -26,8 +26,11 @@ func newMCP(src *source) ([]tool.Toolset, error) {
 	return out, nil
 }
 
-// validateMCP names every mistake in the section mcp.
-func validateMCP(specs []mcp.Spec) error {
+// mcpSpecs is the section mcp.
+type mcpSpecs []mcp.Spec
+
+// validate names every mistake.
+func (specs mcpSpecs) validate() error {
 	var errs []error
 	seen := map[string]int{}
 	for i, s := range specs {
