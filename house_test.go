@@ -53,6 +53,8 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"toolsets/gpu", "github.com/NVIDIA/go-nvml", "the agent stays free of cgo; gumshoe-nvml is a program of its own"},
 	{"toolsets/logs", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/supply", module + "/toolsets/kube", "never another toolset"},
+	{"toolsets/custom", "k8s.io", "an endpoint is no cluster"},
+	{"toolsets/mcp", "k8s.io", "a server is no cluster"},
 	{"toolsets/storage", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/storage", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets", module + "/integrations", "imports only go down the floors"},
