@@ -18,9 +18,9 @@ import (
 // RanksIn names a distributed job, or one of its pods.
 type RanksIn struct {
 	Namespace string `json:"namespace"`
-	Kind      string `json:"kind,omitempty" jsonschema:"JobSet, PyTorchJob, MPIJob, LeaderWorkerSet, RayJob, Job, StatefulSet; leave out with pod"`
+	Kind      string `json:"kind,omitempty" jsonschema:"JobSet, PyTorchJob, LeaderWorkerSet, RayJob, Job, StatefulSet, ..."`
 	Name      string `json:"name,omitempty"`
-	Pod       string `json:"pod,omitempty" jsonschema:"a member, instead of kind and name"`
+	Pod       string `json:"pod,omitempty" jsonschema:"instead of kind and name"`
 }
 
 // MemberOut is one pod of the job.

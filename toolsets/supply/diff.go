@@ -16,13 +16,13 @@ import (
 
 // DiffIn names two images, or a workload.
 type DiffIn struct {
-	From         string `json:"from,omitempty" jsonschema:"the image that was good"`
-	To           string `json:"to,omitempty" jsonschema:"the image that is bad"`
+	From         string `json:"from,omitempty" jsonschema:"the good image"`
+	To           string `json:"to,omitempty"`
 	Namespace    string `json:"namespace,omitempty"`
-	Kind         string `json:"kind,omitempty" jsonschema:"Deployment, StatefulSet or DaemonSet, instead of from and to"`
+	Kind         string `json:"kind,omitempty" jsonschema:"Deployment, StatefulSet, DaemonSet"`
 	Name         string `json:"name,omitempty"`
-	Container    string `json:"container,omitempty" jsonschema:"default: the first whose image changed"`
-	Architecture string `json:"architecture,omitempty" jsonschema:"default amd64"`
+	Container    string `json:"container,omitempty"`
+	Architecture string `json:"architecture,omitempty"`
 }
 
 // DiffOut is the answer of supply_diff.

@@ -15,11 +15,11 @@ import (
 
 // ImageIn names an image, or a pod that runs one.
 type ImageIn struct {
-	Image        string `json:"image,omitempty" jsonschema:"registry/repository:tag or @sha256:...; or give namespace and pod"`
+	Image        string `json:"image,omitempty"`
 	Namespace    string `json:"namespace,omitempty"`
 	Pod          string `json:"pod,omitempty"`
 	Container    string `json:"container,omitempty"`
-	Architecture string `json:"architecture,omitempty" jsonschema:"amd64, arm64; default that of the pod's node, else amd64"`
+	Architecture string `json:"architecture,omitempty"`
 }
 
 // ImageOut is the answer of supply_image.

@@ -98,18 +98,18 @@ func (t *Toolset) Status(ctx context.Context) tool.Status {
 // QueryIn is a LogQL query.
 type QueryIn struct {
 	Query string `json:"query" jsonschema:"LogQL: {namespace=\"train\"} |~ \"(?i)error\""`
-	Since string `json:"since,omitempty" jsonschema:"how far back: 90m, 36h, 7d; default 1h"`
-	Until string `json:"until,omitempty" jsonschema:"how long before now the range ends; default now"`
-	Limit int    `json:"limit,omitempty" jsonschema:"lines, default 1000, most 5000"`
+	Since string `json:"since,omitempty" jsonschema:"90m, 7d; default 1h"`
+	Until string `json:"until,omitempty" jsonschema:"how long before now"`
+	Limit int    `json:"limit,omitempty"`
 }
 
 // PodIn asks for one pod's lines.
 type PodIn struct {
 	Namespace string `json:"namespace"`
-	Pod       string `json:"pod" jsonschema:"its name, also of a pod that is gone"`
+	Pod       string `json:"pod"`
 	Container string `json:"container,omitempty"`
-	Grep      string `json:"grep,omitempty" jsonschema:"RE2, case-insensitive"`
-	Since     string `json:"since,omitempty" jsonschema:"default 6h"`
+	Grep      string `json:"grep,omitempty"`
+	Since     string `json:"since,omitempty"`
 	Until     string `json:"until,omitempty"`
 }
 
@@ -282,9 +282,9 @@ func textOf(o Out) string {
 
 // LabelsIn asks for the names of labels, or for one's values.
 type LabelsIn struct {
-	Name  string `json:"name,omitempty" jsonschema:"a label whose values are wanted; without it the names are listed"`
-	Match string `json:"match,omitempty" jsonschema:"narrows values by a stream selector"`
-	Since string `json:"since,omitempty" jsonschema:"default 24h"`
+	Name  string `json:"name,omitempty"`
+	Match string `json:"match,omitempty" jsonschema:"stream selector"`
+	Since string `json:"since,omitempty"`
 }
 
 // LabelsOut lists names or values.
