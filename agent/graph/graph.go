@@ -40,12 +40,12 @@ const (
 	GroupedWith  = "grouped-with"  // Pod -> the failed peer of its group that it is a victim of
 	BlockedBy    = "blocked-by"    // Pod -> what the scheduler counts against it (Node, quota)
 	AttachedBy   = "attached-by"   // PersistentVolume -> VolumeAttachment
-	AttachedTo   = "attached-to"   // VolumeAttachment -> Node
+	AttachedTo   = "attached-to"   // VolumeAttachment -> Node; a volume on one machine -> Node
 	UsedBy       = "used-by"       // PersistentVolumeClaim -> the workload whose own pods share it
 	InPool       = "in-pool"       // Node -> NodePool, MachineDeployment
 	GrownBy      = "grown-by"      // Pod, ResourceClaim -> the NodePool or NodeClaim that has to add a node for it
 	Has          = "has"           // Node -> a Device in it, or the pod that looks after its devices; what runs on the node does not depend on it for that, see Path
-	PartOf       = "part-of"       // Device (a MIG instance) -> the Device it is cut from
+	PartOf       = "part-of"       // Device (a MIG instance) -> the Device it is cut from; Pod -> the Service or pool whose replicas share a trouble
 	LinkedTo     = "linked-to"     // Device -> the Device at the other end of its links
 )
 

@@ -1,7 +1,6 @@
 package serving
 
 import (
-	"context"
 	"slices"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
@@ -71,39 +70,4 @@ func (t *Toolset) Checks() []tool.Check {
 			Args:    func(r incident.Ref) any { return SurveyIn{Namespace: r.Name} },
 		},
 	}
-}
-
-// Resolve implements tool.Resolver for kinds of serving systems that the
-// Kubernetes toolset does not look through by name.
-func (t *Toolset) Resolve(ctx context.Context, m tool.Mention) (tool.Resolution, error) {
-	var res tool.Resolution
-	all, err := t.objects.Served(ctx)
-	if err != nil {
-		return res, nil //nolint:nilerr // the Kubernetes toolset says that discovery failed
-	}
-	for _, s := range all {
-		if !slices.Contains([]string{"ModelDeployment", "Workspace", "InferenceSet", "MultiRoleInference", "PodCliqueSet", "PodClique", "PodGang", "DisaggregatedSet", "DynamoComponentDeployment", "VLLMRuntime"}, s.Kind) || t.book.system(s.Group, s.Kind) == nil {
-			continue
-		}
-		if m.Kind != "" && m.Kind != s.Kind {
-			continue
-		}
-		if m.Namespace != "" {
-			ref := t.ref(s.Group, s.Kind, m.Namespace, m.Name)
-			if _, err := t.objects.Get(ctx, ref); err == nil {
-				res.Exact = append(res.Exact, ref)
-			}
-			continue
-		}
-		objs, err := t.objects.List(ctx, s.Group, s.Kind, "", "")
-		if err != nil {
-			continue
-		}
-		for _, u := range objs {
-			if u.GetName() == m.Name {
-				res.Exact = append(res.Exact, t.refOf(u))
-			}
-		}
-	}
-	return res, nil
 }

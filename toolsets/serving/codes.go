@@ -63,6 +63,8 @@ func Codes() []tool.Code {
 	add("pool_mixed_models", incident.Fault, incident.Critical, pool, strs("models"), "The pool selects pods of several base models (F76).")
 	add("scaled_to_zero", incident.Fault, incident.Critical, strs("Deployment", "StatefulSet", "LeaderWorkerSet"), strs("wanted_by"), "The workload whose pods a pool selects is scaled to zero.")
 	add("picker_down", incident.Symptom, incident.Warning, pool, strs("picker", "failure_mode"), "The pool's endpoint picker does not answer (F69).")
+	add("engine_type_unsaid", incident.Fault, incident.Critical, pool, strs("engine", "pod", "label"), "The endpoint picker reads metrics by names that these engines do not have (F77).")
+	add("sheddable_objective", incident.Fault, incident.Warning, strs("InferenceObjective"), strs("priority", "pool", "line"), "Requests of a negative priority are dropped while the pool counts as saturated (F70).")
 	add("picker_port_mismatch", incident.Fault, incident.Critical, pool, strs("port", "have", "picker"), "The pool calls its endpoint picker on a port that the Service does not have (F69).")
 	add("route_unresolved", incident.Symptom, incident.Warning, strs("HTTPRoute"), strs("backend"), "A route does not lead to engines (F71).")
 	add("route_backend_missing", incident.Fault, incident.Critical, strs("HTTPRoute"), strs("backend", "group", "why", "near"), "A route names an inference pool that does not exist in that group (F71).")
@@ -93,6 +95,8 @@ func Codes() []tool.Code {
 	add("kv_exhausted", incident.Fault, incident.Critical, strs("Pod", "what serves"), strs("waiting", "kv", "preempted", "replicas", "window"), "The KV cache is full: requests wait and running ones are put back (F08).")
 	add("batch_limit", incident.Fault, incident.Critical, pod, strs("limit", "running", "waiting", "kv", "container"), "The engine runs as many sequences as it is told to, with room for more.")
 	add("roles_unbalanced", incident.Fault, incident.Warning, any, strs("busy", "idle", "waiting", "replicas"), "Requests queue at prefill or at decode only (F75).")
+	add("kv_held", incident.Fault, incident.Critical, pod, strs("running", "kv", "waiting"), "The KV cache of a prefill engine is full of blocks that decode does not fetch (F74).")
+	add("output_corrupted", incident.Symptom, incident.Warning, pod, strs("rate", "node", "window"), "The engine's output holds NaN (F26).")
 	add("demand_grew", incident.Fault, incident.Warning, any, strs("now", "before", "replicas"), "More requests come than the replicas keep up with.")
 	add("frontend_blind", incident.Fault, incident.Critical, pod, strs("ready"), "A frontend knows no worker while workers are ready (F62).")
 	add("picker_split", incident.Fault, incident.Critical, pool, strs("picker", "replicas"), "Several endpoint pickers choose at once, each with its own index (F72).")
@@ -100,17 +104,22 @@ func Codes() []tool.Code {
 	add("block_size_differs", incident.Fault, incident.Critical, pool, strs("picker", "wanted", "have"), "The endpoint picker looks for prefixes in other blocks than the engines keep (F72).")
 
 	// What engines say.
+	add("no_readiness_probe", incident.Context, incident.Info, pod, strs("container"), "The engine has no readiness probe: it gets requests before it can answer them (F40).")
 	add("loading", incident.Context, incident.Info, pod, strs("container", "line"), "The engine is on its way up.")
 	add("log_line", incident.Context, incident.Info, pod, line, "A line of the log that explains nothing by itself.")
 	add("context_shrunk", incident.Context, incident.Info, pod, line, "The engine shortened its context (F09).")
 	add("prompt_too_long", incident.Context, incident.Info, pod, line, "Clients send prompts beyond the engine's context (F78l).")
 	for _, c := range []struct{ code, text string }{
+		{"requests_shed", "The endpoint picker drops sheddable requests (F70)."},
+		{"picker_blind", "The endpoint picker cannot read the engines' metrics (F77)."},
+	} {
+		add(c.code, incident.Symptom, incident.Warning, strs("Pod", "InferencePool"), line, c.text)
+	}
+	for _, c := range []struct{ code, text string }{
 		{"collective_timeout", "A collective timed out on this rank: it waited for another (F16)."},
 		{"group_waiting", "A leader waits for its workers (F18)."},
 		{"engine_stalled", "The engine waits for a worker process again and again (F23)."},
 		{"head_unreachable", "A Ray process does not reach its head (F54)."},
-		{"requests_shed", "The endpoint picker drops sheddable requests (F70)."},
-		{"picker_blind", "The endpoint picker cannot read the engines' metrics (F77)."},
 		{"model_name_unknown", "Clients ask for a model name that is not served (F78k)."},
 	} {
 		add(c.code, incident.Symptom, incident.Warning, pod, line, c.text)

@@ -167,7 +167,7 @@ func (t *Toolset) behind(ctx context.Context, in DiagnoseIn) (*chain, error) {
 			return nil, err
 		}
 	default:
-		ref, err := t.resolveKind(ctx, ExplainIn{Kind: in.Kind, Group: in.Group, Namespace: in.Namespace, Name: in.Name})
+		ref, err := t.resolveKind(ctx, ExplainIn(in))
 		if err != nil {
 			return nil, err
 		}

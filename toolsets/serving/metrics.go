@@ -25,6 +25,7 @@ import (
 const (
 	lookBack  = 3 * time.Hour
 	nowWindow = 10 * time.Minute
+	nowText   = "10 minutes"
 	stepTime  = time.Minute
 	// scrapeBytes bounds one text of metrics, scrapePods how many are fetched
 	// where there is no Prometheus.

@@ -75,7 +75,16 @@ func (t *Toolset) reconciled(ctx context.Context, v *verdict, u *unstructured.Un
 		return
 	}
 	stale := staleness(u, conds)
-	if stale == "" || t.now().Sub(lastWritten(u)) < settle {
+	if stale == "" {
+		return
+	}
+	if len(u.GetManagedFields()) == 0 {
+		// A list leaves out when the spec was written last.
+		if whole, err := t.objects.Get(ctx, v.subject); err == nil {
+			u = whole
+		}
+	}
+	if stale = staleness(u, conds); stale == "" || t.now().Sub(lastWritten(u)) < settle {
 		return
 	}
 	v.symptom("serving.not_reconciled", fmt.Sprintf("%s is not acted for: %s", v.subject, stale), params("system", sys.Name, "what", stale))
@@ -118,7 +127,7 @@ func (t *Toolset) blameOperators(ctx context.Context, v *verdict, sys *system, p
 		if len(sys.Namespaces) > 0 {
 			where = " (by default in namespace " + sys.Namespaces[0] + ")"
 		}
-		v.fault("serving.operator_missing", 0.75, v.subject, fmt.Sprintf("no Deployment %s is in this cluster%s, so nothing acts for %s", strings.Join(patterns, " or "), where, v.subject), params("system", sys.Name, "operator", strings.Join(patterns, ", ")))
+		v.fault("serving.operator_missing", 0.65, v.subject, fmt.Sprintf("no Deployment %s is in this cluster%s, so it seems that nothing acts for %s", strings.Join(patterns, " or "), where, v.subject), params("system", sys.Name, "operator", strings.Join(patterns, ", ")))
 		return
 	}
 	for _, o := range ops {

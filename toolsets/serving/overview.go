@@ -26,6 +26,9 @@ type Overview struct {
 	More    int            `json:"more" jsonschema:"models beyond those listed"`
 	Absent  []string       `json:"absent" jsonschema:"systems whose kinds the API server does not have"`
 	Limits  []incident.Gap `json:"limits"`
+
+	// trouble is what the listed objects say of themselves.
+	trouble []incident.Finding
 }
 
 // SystemView is one system.
@@ -99,6 +102,7 @@ func (t *Toolset) overview(ctx context.Context, in OverviewIn) (tool.Output[Over
 		out.More = len(out.Models) - listed
 		out.Models = out.Models[:listed]
 	}
+	findings = append(findings, out.trouble...)
 	return tool.Output[Overview]{Data: out, Text: overviewText(out), Findings: findings, Edges: edges}, nil
 }
 
@@ -122,12 +126,18 @@ func (t *Toolset) inventory(ctx context.Context, namespace string, sys *system, 
 		return
 	}
 	for _, u := range objs {
-		out.Models = append(out.Models, t.model(ctx, sys, s, u))
+		m, fs := t.model(ctx, sys, s, u)
+		out.Models = append(out.Models, m)
+		for _, f := range fs {
+			if len(out.trouble) < surveyed && (f.Role == incident.Fault || f.Role == incident.Symptom) {
+				out.trouble = append(out.trouble, f)
+			}
+		}
 	}
 }
 
-// model brings one object to common words.
-func (t *Toolset) model(ctx context.Context, sys *system, s shape, u *unstructured.Unstructured) ModelView {
+// model brings one object to common words, and gives what it says of itself.
+func (t *Toolset) model(ctx context.Context, sys *system, s shape, u *unstructured.Unstructured) (ModelView, []incident.Finding) {
 	m := ModelView{Subject: t.refOf(u), System: sys.Name, Model: first(u, s.Model), Served: first(u, s.Served), Engine: first(u, s.Engine)}
 	v := newVerdict(m.Subject)
 	conds := t.spoken(u)
@@ -146,7 +156,7 @@ func (t *Toolset) model(ctx context.Context, sys *system, s shape, u *unstructur
 			m.Why = oneLine(f.Message, 200)
 		}
 	}
-	return m
+	return m, v.findings
 }
 
 // liveness says whether a system's operators are alive. One that is down while
@@ -205,6 +215,9 @@ func overviewText(o Overview) string {
 	}
 	if len(o.Absent) > 0 {
 		fmt.Fprintf(&b, "not in this cluster: %s\n", strings.Join(o.Absent, ", "))
+	}
+	for _, f := range o.trouble {
+		fmt.Fprintf(&b, "%s %s on %s: %s\n", f.Role, f.Code, f.Subject, oneLine(f.Message, 300))
 	}
 	for _, l := range o.Limits {
 		fmt.Fprintf(&b, "not seen: %s: %s\n", l.Source, l.Why)

@@ -59,6 +59,11 @@ func (t *Toolset) judgePod(ctx context.Context, p *corev1.Pod) *verdict {
 		v.line("no serving engine, and no GPU")
 		return v
 	}
+	for _, c := range p.Spec.Containers {
+		if serving && c.Name == e.container && e.kind != picker && c.ReadinessProbe == nil {
+			v.context("serving.no_readiness_probe", fmt.Sprintf("container %s of pod %s has no readiness probe: it counts as ready before it can answer", c.Name, v.subject.Path()), params("container", c.Name))
+		}
+	}
 	var all []hit
 	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
 		if c.Name == e.container || usesGPU(p) || groupOf(p) != nil {

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
@@ -33,7 +34,7 @@ const (
 	// a ratio that was worth something.
 	lostHits, worthHits = 0.5, 0.2
 	// hungFor is how long an engine must stand still to be hung.
-	hungFor = 5 * time.Minute
+	hungFor, hungText = 5 * time.Minute, "5 minutes"
 )
 
 // reading turns the figures of replicas into findings.
@@ -65,18 +66,35 @@ func (r *reading) judge(ctx context.Context) {
 	if seen == 0 {
 		return
 	}
-	starved, hung := r.starved(), r.hung()
+	starved, hung := r.starved(ctx), r.hung()
 	r.latency()
 	slow := r.slow(hung)
 	r.skew(hung, slow)
 	r.transfers()
 	r.batchLimit(hung)
 	r.roles()
+	r.heldCache()
+	r.corrupted()
 	r.prefix()
 	r.demand(starved, len(hung) > 0)
 	if r.hot || r.lost {
 		r.misrouted(ctx)
 	}
+}
+
+// whole is what the replicas make up: the subject itself, and for a pod its pool
+// or a Service that selects it, to which the pod is then tied.
+func (r *reading) whole(ctx context.Context) incident.Ref {
+	if r.v.subject.Kind != "Pod" || len(r.all) == 0 {
+		return r.v.subject
+	}
+	i := max(slices.IndexFunc(r.all, func(x ReplicaView) bool { return x.Pod == r.v.subject.Name }), 0)
+	ref, ok := r.t.reachedBy(ctx, r.all[i].pod)
+	if !ok {
+		return r.v.subject
+	}
+	r.v.edge(r.v.subject, graph.PartOf, ref)
+	return ref
 }
 
 // hung finds engines that hold requests and produce nothing.
@@ -99,8 +117,8 @@ func (r *reading) hung() map[int]bool {
 			what += fmt.Sprintf(" with KV use %.2f: the scheduler waits for room that one request will never get", x.KV)
 		}
 		f := incident.Finding{Code: "serving.engine_hung", Role: incident.Fault, Severity: incident.Critical, Confidence: 0.78, Subject: r.pod(i), LastSeen: r.t.now(),
-			FirstSeen: r.t.began(x.series["engine.generation_tokens"]), Message: fmt.Sprintf("the engine of pod %s has produced no token for at least %s while it holds requests: %s", r.pod(i).Path(), hungFor, what),
-			Params: params("running", fmt.Sprintf("%.0f", x.Running), "waiting", fmt.Sprintf("%.0f", x.Waiting), "window", hungFor.String(), "node", orNone(x.Node))}
+			FirstSeen: r.t.began(x.series["engine.generation_tokens"]), Message: fmt.Sprintf("the engine of pod %s has produced no token for at least %s while it holds requests: %s", r.pod(i).Path(), hungText, what),
+			Params: params("running", fmt.Sprintf("%.0f", x.Running), "waiting", fmt.Sprintf("%.0f", x.Waiting), "window", hungText, "node", orNone(x.Node))}
 		r.v.add(f)
 	}
 	return out
@@ -108,7 +126,7 @@ func (r *reading) hung() map[int]bool {
 
 // starved finds engines whose KV cache is full: requests wait, and running ones
 // are put back. All three signals must agree.
-func (r *reading) starved() []int {
+func (r *reading) starved(ctx context.Context) []int {
 	var full []int
 	for i, x := range r.all {
 		if x.Waiting >= 1 && x.KV >= kvFull && x.Preempted > 0 {
@@ -128,27 +146,23 @@ func (r *reading) starved() []int {
 		x := r.all[i]
 		return fmt.Sprintf("%s: %.0f waiting, KV use %.2f, %.2f preemptions a second", x.Pod, x.Waiting, x.KV, x.Preempted)
 	}
-	most := len(full)*2 > known && known > 1
 	fault := func(ref incident.Ref, message string, i int) {
 		x := r.all[i]
-		confidence := 0.76
-		if most && ref.Kind == "Pod" {
-			// What holds for most replicas is a matter of the whole, not of this pod.
-			confidence = 0.55
-		}
-		r.v.add(incident.Finding{Code: "serving.kv_exhausted", Role: incident.Fault, Severity: incident.Critical, Confidence: confidence, Subject: ref, Message: message, FirstSeen: r.t.began(x.series["engine.kv_usage"]), LastSeen: r.t.now(),
-			Params: params("waiting", fmt.Sprintf("%.0f", x.Waiting), "kv", fmt.Sprintf("%.2f", x.KV), "preempted", fmt.Sprintf("%.2f", x.Preempted), "replicas", fmt.Sprintf("%d of %d", len(full), known), "window", nowWindow.String())})
+		r.v.add(incident.Finding{Code: "serving.kv_exhausted", Role: incident.Fault, Severity: incident.Critical, Confidence: 0.76, Subject: ref, Message: message, FirstSeen: r.t.began(x.series["engine.kv_usage"]), LastSeen: r.t.now(),
+			Params: params("waiting", fmt.Sprintf("%.0f", x.Waiting), "kv", fmt.Sprintf("%.2f", x.KV), "preempted", fmt.Sprintf("%.2f", x.Preempted), "replicas", fmt.Sprintf("%d of %d", len(full), known), "window", nowText)})
 	}
-	if most && r.v.subject.Kind != "Pod" {
-		msg := fmt.Sprintf("the KV cache of %d of %d replicas of %s is full over the last %s", len(full), known, r.v.subject, nowWindow)
+	if len(full)*2 > known && known > 1 {
+		// What holds for most replicas is a matter of the whole.
+		ref := r.whole(ctx)
+		said := []string{fmt.Sprintf("the KV cache of %d of %d replicas of %s is full over the last %s", len(full), known, ref, nowText)}
 		for _, i := range full[:min(len(full), 3)] {
-			msg += "; " + say(i)
+			said = append(said, say(i))
 		}
-		fault(r.v.subject, msg, full[0])
+		fault(ref, strings.Join(said, "; "), full[0])
 		return full
 	}
 	for _, i := range full {
-		fault(r.pod(i), fmt.Sprintf("the KV cache of the engine is full over the last %s: %s", nowWindow, say(i)), i)
+		fault(r.pod(i), fmt.Sprintf("the KV cache of the engine is full over the last %s: %s", nowText, say(i)), i)
 	}
 	return full
 }
@@ -178,10 +192,10 @@ func (r *reading) latency() {
 			}
 		}
 		say := func(i int) string {
-			return fmt.Sprintf("%s: p95 %s over the last %s, %s before", r.all[i].Pod, seconds(l.now(r.all[i])), nowWindow, seconds(l.was(r.all[i])))
+			return fmt.Sprintf("%s: p95 %s over the last %s, %s before", r.all[i].Pod, seconds(l.now(r.all[i])), nowText, seconds(l.was(r.all[i])))
 		}
 		p := func(i int) map[string]string {
-			return params("now", seconds(l.now(r.all[i])), "before", seconds(l.was(r.all[i])), "replicas", fmt.Sprintf("%d of %d", len(risen), known), "window", nowWindow.String())
+			return params("now", seconds(l.now(r.all[i])), "before", seconds(l.was(r.all[i])), "replicas", fmt.Sprintf("%d of %d", len(risen), known), "window", nowText)
 		}
 		if len(risen) == 0 {
 			continue
@@ -207,8 +221,8 @@ func (r *reading) slow(hung map[int]bool) map[int]bool {
 		}
 		out[i] = true
 		r.symptomOn("serving.replica_slow", r.pod(i), r.t.began(x.series["engine.itl"]),
-			fmt.Sprintf("pod %s on node %s produces tokens slower than its peers: p95 between tokens %s, theirs %s over the last %s", r.pod(i).Path(), orNone(x.Node), seconds(x.ITL), seconds(p), nowWindow),
-			params("now", seconds(x.ITL), "peers", seconds(p), "node", orNone(x.Node), "window", nowWindow.String()))
+			fmt.Sprintf("pod %s on node %s produces tokens slower than its peers: p95 between tokens %s, theirs %s over the last %s", r.pod(i).Path(), orNone(x.Node), seconds(x.ITL), seconds(p), nowText),
+			params("now", seconds(x.ITL), "peers", seconds(p), "node", orNone(x.Node), "window", nowText))
 	}
 	if len(out) > 0 {
 		// A slow replica shows at what stands before it.
@@ -232,8 +246,8 @@ func (r *reading) skew(hung, slow map[int]bool) {
 	}
 	r.hot = true
 	r.symptomOn("serving.replica_hot", r.pod(i), r.t.began(x.series["engine.waiting"]),
-		fmt.Sprintf("requests pile up on one replica: pod %s has %.0f waiting, the others %.0f (median) over the last %s", r.pod(i).Path(), x.Waiting, p, nowWindow),
-		params("waiting", fmt.Sprintf("%.0f", x.Waiting), "peers", fmt.Sprintf("%.0f", p), "node", orNone(x.Node), "window", nowWindow.String()))
+		fmt.Sprintf("requests pile up on one replica: pod %s has %.0f waiting, the others %.0f (median) over the last %s", r.pod(i).Path(), x.Waiting, p, nowText),
+		params("waiting", fmt.Sprintf("%.0f", x.Waiting), "peers", fmt.Sprintf("%.0f", p), "node", orNone(x.Node), "window", nowText))
 	r.symptomOn("serving.uneven", r.v.subject, time.Time{}, fmt.Sprintf("requests are unevenly spread over the %d replicas of %s", len(r.all), r.v.subject), params("replicas", fmt.Sprintf("1 of %d", len(r.all)), "how", "busier"))
 }
 
@@ -243,7 +257,7 @@ func (r *reading) transfers() {
 		if x.FailedMoves <= 0 {
 			continue
 		}
-		line := fmt.Sprintf("%.2f failed KV transfers a second over the last %s", x.FailedMoves, nowWindow)
+		line := fmt.Sprintf("%.2f failed KV transfers a second over the last %s", x.FailedMoves, nowText)
 		ps := params("container", x.engine.container, "line", line, "mode", "F73", "meaning", "KV blocks do not come over from prefill to decode", "way", "the side channel's host must be the pod's IP and its port open between the pods; same engine version, block size and layout on both sides", "count", "")
 		r.v.add(incident.Finding{Code: "serving.kv_transfer_failing", Role: incident.Fault, Severity: incident.Critical, Confidence: 0.8, Subject: r.pod(i), Message: fmt.Sprintf("pod %s: %s", r.pod(i).Path(), line), Params: ps, FirstSeen: r.t.began(x.series["engine.kv_transfer_failures"]), LastSeen: r.t.now()})
 		r.t.hostOf(r.v, x.pod, x.engine)
@@ -259,7 +273,7 @@ func (r *reading) batchLimit(hung map[int]bool) {
 			continue
 		}
 		r.v.add(incident.Finding{Code: "serving.batch_limit", Role: incident.Fault, Severity: incident.Critical, Confidence: 0.82, Subject: r.pod(i), FirstSeen: r.t.began(x.series["engine.waiting"]), LastSeen: r.t.now(),
-			Message: fmt.Sprintf("pod %s runs %.0f sequences, as many as it is told to (%.0f), while %.0f wait and its KV cache is used to %.2f over the last %s", r.pod(i).Path(), x.Running, limit, x.Waiting, x.KV, nowWindow),
+			Message: fmt.Sprintf("pod %s runs %.0f sequences, as many as it is told to (%.0f), while %.0f wait and its KV cache is used to %.2f over the last %s", r.pod(i).Path(), x.Running, limit, x.Waiting, x.KV, nowText),
 			Params:  params("limit", fmt.Sprintf("%.0f", limit), "running", fmt.Sprintf("%.0f", x.Running), "waiting", fmt.Sprintf("%.0f", x.Waiting), "kv", fmt.Sprintf("%.2f", x.KV), "container", x.engine.container)})
 	}
 }
@@ -285,8 +299,36 @@ func (r *reading) roles() {
 			continue
 		}
 		r.v.add(incident.Finding{Code: "serving.roles_unbalanced", Role: incident.Fault, Severity: incident.Warning, Confidence: 0.72, Subject: r.v.subject, LastSeen: r.t.now(),
-			Message: fmt.Sprintf("requests queue at %s only: %.0f wait on its %d replicas, %.0f on the %d of %s, whose KV use is at most %.2f, over the last %s", busy, wait[busy], n[busy], wait[idle], n[idle], idle, kv[idle], nowWindow),
+			Message: fmt.Sprintf("requests queue at %s only: %.0f wait on its %d replicas, %.0f on the %d of %s, whose KV use is at most %.2f, over the last %s", busy, wait[busy], n[busy], wait[idle], n[idle], idle, kv[idle], nowText),
 			Params:  params("busy", busy, "idle", idle, "waiting", fmt.Sprintf("%.0f", wait[busy]), "replicas", fmt.Sprintf("%d %s, %d %s", n[busy], busy, n[idle], idle))})
+	}
+}
+
+// heldCache finds a prefill engine whose cache is full of blocks that nobody
+// fetches: few requests run, others wait, and the decode side does not pull.
+func (r *reading) heldCache() {
+	for i, x := range r.all {
+		if x.Role != "prefill" || x.KV < kvFull || x.Waiting < 1 || x.Running < 0 || x.Running > 1 {
+			continue
+		}
+		r.v.add(incident.Finding{Code: "serving.kv_held", Role: incident.Fault, Severity: incident.Critical, Confidence: 0.72, Subject: r.pod(i), FirstSeen: r.t.began(x.series["engine.kv_usage"]), LastSeen: r.t.now(),
+			Message: fmt.Sprintf("prefill pod %s runs %.0f requests with KV use %.2f while %.0f wait, over the last %s: its blocks wait to be fetched by decode", r.pod(i).Path(), x.Running, x.KV, x.Waiting, nowText),
+			Params:  params("running", fmt.Sprintf("%.0f", x.Running), "kv", fmt.Sprintf("%.2f", x.KV), "waiting", fmt.Sprintf("%.0f", x.Waiting))})
+		for _, y := range r.all {
+			if y.Role == "decode" && !y.Ready {
+				r.v.edge(r.pod(i), graph.GroupedWith, r.t.podRef(y.pod))
+			}
+		}
+	}
+}
+
+// corrupted finds engines whose output holds NaN, where they count that.
+func (r *reading) corrupted() {
+	for i, x := range r.all {
+		if v := r.t.present(x.series["engine.corrupted"]); v > 0 {
+			r.symptomOn("serving.output_corrupted", r.pod(i), r.t.began(x.series["engine.corrupted"]), fmt.Sprintf("the engine of pod %s counts %.2f requests a second whose output holds NaN, over the last %s", r.pod(i).Path(), v, nowText),
+				params("rate", fmt.Sprintf("%.2f", v), "node", orNone(x.Node), "window", nowText))
+		}
 	}
 }
 
@@ -311,11 +353,11 @@ func (r *reading) prefix() {
 	}
 	r.lost = young < len(lost)
 	x := r.all[lost[0]]
-	msg := fmt.Sprintf("the prefix cache of %d of %d replicas of %s helps less: hit ratio %.2f over the last %s, %.2f before", len(lost), known, r.v.subject, x.Hits, nowWindow, x.HitsBefore)
+	msg := fmt.Sprintf("the prefix cache of %d of %d replicas of %s helps less: hit ratio %.2f over the last %s, %.2f before", len(lost), known, r.v.subject, x.Hits, nowText, x.HitsBefore)
 	if young == len(lost) {
 		msg += "; their engines started within the last 30 minutes, so it is cold"
 	}
-	r.symptomOn("serving.prefix_cache_lost", r.v.subject, r.t.began(x.series["engine.prefix_hits"]), msg, params("now", fmt.Sprintf("%.2f", x.Hits), "before", fmt.Sprintf("%.2f", x.HitsBefore), "replicas", fmt.Sprintf("%d of %d", len(lost), known), "window", nowWindow.String()))
+	r.symptomOn("serving.prefix_cache_lost", r.v.subject, r.t.began(x.series["engine.prefix_hits"]), msg, params("now", fmt.Sprintf("%.2f", x.Hits), "before", fmt.Sprintf("%.2f", x.HitsBefore), "replicas", fmt.Sprintf("%d of %d", len(lost), known), "window", nowText))
 }
 
 // demand tells more requests than before from none at all.
@@ -336,10 +378,10 @@ func (r *reading) demand(starved []int, hung bool) {
 	switch {
 	case known == 0 || r.v.subject.Kind == "Pod":
 	case idle && was > 0.1:
-		r.v.context("serving.traffic_stopped", fmt.Sprintf("no request reaches the %d replicas of %s any more: 0 over the last %s, %.2f a second before", known, r.v.subject, nowWindow, was), params("before", fmt.Sprintf("%.2f", was), "replicas", fmt.Sprint(known), "window", nowWindow.String()))
+		r.v.context("serving.traffic_stopped", fmt.Sprintf("no request reaches the %d replicas of %s any more: 0 over the last %s, %.2f a second before", known, r.v.subject, nowText, was), params("before", fmt.Sprintf("%.2f", was), "replicas", fmt.Sprint(known), "window", nowText))
 	case !hung && len(starved) == 0 && queued == known && now >= grew*was && was > 0:
 		r.v.add(incident.Finding{Code: "serving.demand_grew", Role: incident.Fault, Severity: incident.Warning, Confidence: 0.66, Subject: r.v.subject, FirstSeen: r.t.began(r.all[0].series["engine.success"]), LastSeen: r.t.now(),
-			Message: fmt.Sprintf("%s gets more requests than its %d replicas keep up with: %.2f a second finished over the last %s, %.2f before, and requests wait on every one", r.v.subject, known, now, nowWindow, was), Params: params("now", fmt.Sprintf("%.2f", now), "before", fmt.Sprintf("%.2f", was), "replicas", fmt.Sprint(known))})
+			Message: fmt.Sprintf("%s gets more requests than its %d replicas keep up with: %.2f a second finished over the last %s, %.2f before, and requests wait on every one", r.v.subject, known, now, nowText, was), Params: params("now", fmt.Sprintf("%.2f", now), "before", fmt.Sprintf("%.2f", was), "replicas", fmt.Sprint(known))})
 	}
 }
 

@@ -201,7 +201,7 @@ func (t *Toolset) rayService(v *verdict, u *unstructured.Unstructured, conds []c
 		// The new pods wait for what the service itself holds.
 		v.edge(t.podRef(p), graph.BlockedBy, v.subject)
 	}
-	v.fault("serving.ray_upgrade_stuck", 0.94, v.subject, fmt.Sprintf("the upgrade of %s waits for itself: %d pods of the new RayCluster %s find no room while the active RayCluster %s holds %d GPUs until the new one is ready", v.subject, len(waiting), pending, active, held),
+	v.fault("serving.ray_upgrade_stuck", 0.94, v.subject, fmt.Sprintf("the upgrade of %s waits for itself: pods of the new RayCluster %s (%d) find no room while the active RayCluster %s holds %d GPUs until the new one is ready", v.subject, pending, len(waiting), active, held),
 		params("active", active, "pending", pending, "waiting", fmt.Sprint(len(waiting)), "gpus", fmt.Sprint(held)))
 }
 

@@ -72,6 +72,7 @@ func (t *Toolset) survey(ctx context.Context, in SurveyIn) (tool.Output[Survey],
 			}
 		}
 	}
+	out.Findings = append(out.Findings, t.measured(ctx, in.Namespace, out.Looked)...)
 	slices.SortStableFunc(out.Findings, func(a, b incident.Finding) int { return b.Severity.Weight() - a.Severity.Weight() })
 	if len(out.Findings) > surveyed {
 		out.More, out.Findings = len(out.Findings)-surveyed, out.Findings[:surveyed]
@@ -86,4 +87,36 @@ func (t *Toolset) survey(ctx context.Context, in SurveyIn) (tool.Output[Survey],
 		lines = append(lines, "the cluster has no serving system")
 	}
 	return tool.Output[Survey]{Data: out, Text: strings.Join(lines, "\n"), Findings: out.Findings}, nil
+}
+
+// measuredServices bounds how many Services of a namespace are read in figures.
+const measuredServices = 8
+
+// measured reads the figures of the engines behind the Services of a namespace,
+// where a Prometheus has some: what is slow has no pod in trouble.
+func (t *Toolset) measured(ctx context.Context, namespace string, looked map[string]int) []incident.Finding {
+	if len(t.gauges(ctx, namespace, nil).byPod) == 0 {
+		return nil
+	}
+	services, err := t.objects.List(ctx, "", "Service", namespace, "")
+	if err != nil {
+		return nil
+	}
+	var out []incident.Finding
+	for _, s := range services {
+		if looked["Service with engines"] >= measuredServices {
+			break
+		}
+		d, err := t.diagnose(ctx, DiagnoseIn{Kind: "Service", Namespace: namespace, Name: s.GetName()})
+		if err != nil || len(d.Data.Replicas) == 0 {
+			continue
+		}
+		looked["Service with engines"]++
+		for _, f := range d.Findings {
+			if f.Role == incident.Fault || f.Role == incident.Symptom {
+				out = append(out, f)
+			}
+		}
+	}
+	return out
 }
