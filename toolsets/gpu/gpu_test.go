@@ -87,6 +87,11 @@ func TestNode(t *testing.T) {
 			at(2, plain(), gauge("DCGM_FI_DEV_PCIE_LINK_WIDTH", 2, "4x120", ""), gauge("DCGM_FI_DEV_PCIE_MAX_LINK_WIDTH", 2, "16x120", "")),
 			[]string{"fault gpu.pcie_degraded " + dev(2), sick}, "x4, the link can be x16",
 		},
+		"half of the slots have fewer lanes": {
+			at(0, plain(), gauge("DCGM_FI_DEV_PCIE_LINK_WIDTH", 0, "8x120", ""), gauge("DCGM_FI_DEV_PCIE_LINK_WIDTH", 1, "8x120", ""), gauge("DCGM_FI_DEV_PCIE_LINK_WIDTH", 2, "8x120", ""), gauge("DCGM_FI_DEV_PCIE_LINK_WIDTH", 3, "8x120", ""),
+				gauge("DCGM_FI_DEV_PCIE_LINK_WIDTH", 4, "16x120", ""), gauge("DCGM_FI_DEV_PCIE_LINK_WIDTH", 5, "16x120", ""), gauge("DCGM_FI_DEV_PCIE_LINK_WIDTH", 6, "16x120", ""), gauge("DCGM_FI_DEV_PCIE_LINK_WIDTH", 7, "16x120", "")),
+			[]string{}, "",
+		},
 		"one other GPU proves nothing of the width": {
 			world{objects: []string{node(plugin(2), "")}, series: append(busy(2), gauge("DCGM_FI_DEV_PCIE_LINK_WIDTH", 0, "8x120", ""), gauge("DCGM_FI_DEV_PCIE_LINK_WIDTH", 1, "16x120", ""))},
 			[]string{}, "",

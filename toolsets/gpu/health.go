@@ -19,7 +19,7 @@ type HealthIn struct {
 	Namespace string `json:"namespace,omitempty"`
 	Pod       string `json:"pod,omitempty"`
 	Node      string `json:"node,omitempty"`
-	GPU       string `json:"gpu,omitempty" jsonschema:"UUID, PCI address, or name of the device on its node"`
+	GPU       string `json:"gpu,omitempty"`
 }
 
 // Health is what is known of the GPUs.

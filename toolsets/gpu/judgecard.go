@@ -72,7 +72,8 @@ func (v *verdict) presence(m *machine, c *card) {
 		return
 	}
 	if len(c.series) == 0 && c.published && c.uuid != "" && len(c.parts) == 0 {
-		v.fault(c, incident.Finding{Code: "gpu.series_vanished", Confidence: 0.6, Severity: incident.Warning,
+		// It may be left out on purpose, so nothing is said of what runs on it.
+		v.unfelt(c, incident.Finding{Code: "gpu.series_vanished", Confidence: 0.6, Severity: incident.Warning,
 			Message: fmt.Sprintf("%s is offered by its driver and has no series in the last %s, while %d other GPUs of the node have", c.label(), span(window), live),
 			Params:  params("others", strconv.Itoa(live))})
 	}
@@ -266,7 +267,7 @@ func (v *verdict) heat(m *machine, c *card) {
 	for _, one := range []struct{ limit, signal, what string }{{"temperature", "gpu.temperature", "temperature"}, {"memory_temperature", "gpu.memory_temperature", "memory temperature"}} {
 		l := v.t.limits[one.limit]
 		if at, ok := c.median(one.signal, m.tel.to, l.window()); ok && at >= l.Value {
-			v.fault(c, incident.Finding{Code: "gpu.overheating", Confidence: 0.65,
+			v.unfelt(c, incident.Finding{Code: "gpu.overheating", Confidence: 0.65,
 				Message: fmt.Sprintf("%s: %s %.0f °C over the last %d minutes, at or above %.0f °C (%s)", c.label(), one.what, at, l.Minutes, l.Value, l.Source),
 				Params:  params("celsius", fmt.Sprintf("%.0f", at), "limit", fmt.Sprintf("%.0f", l.Value))})
 		}
@@ -295,10 +296,11 @@ func (v *verdict) pcie(m *machine, c *card) {
 				others = append(others, w)
 			}
 		}
-		// Most of the peers must agree on the width: one other GPU proves nothing.
+		// Three quarters of the peers must agree on the width: one other GPU proves
+		// nothing, and some boards give half of their slots fewer lanes.
 		slices.Sort(others)
-		if n := len(others); n >= 2 && others[n/2] == others[n-1] {
-			most, has, from = others[n/2], true, "its peers on the node have x%.0f"
+		if n := len(others); n >= 2 && others[n/4] == others[n-1] {
+			most, has, from = others[n-1], true, "its peers on the node have x%.0f"
 		}
 	}
 	if ok && has && width > 0 && width < most {
@@ -319,7 +321,7 @@ func (v *verdict) pcie(m *machine, c *card) {
 	if up < 5*worst {
 		return // all alike: the platform, not this link
 	}
-	v.fault(c, incident.Finding{Code: "gpu.pcie_replays", Confidence: 0.6,
+	v.unfelt(c, incident.Finding{Code: "gpu.pcie_replays", Confidence: 0.6,
 		Message: fmt.Sprintf("%s: %.0f PCIe replays in the last hour, at most %.0f on its peers; threshold %.0f (%s)", c.label(), up, worst, l.Value, l.Source), Params: params("replays", fmt.Sprintf("%.0f", up))})
 }
 

@@ -293,8 +293,9 @@ func (t *Toolset) apart(v *verdict, g gang, p *corev1.Pod, busy []peer, out *Pee
 				msg += fmt.Sprintf("; somebody has set its clocks (clock event reasons, bit 0x2, in %.0f %% of the samples)", share[bitApplication]*100)
 			}
 			f := incident.Finding{Code: "gpu.straggler", Message: msg, Confidence: 0.6, Params: params("figure", name, "value", unit(name, o.Value), "median", unit(name, o.Median), "peers", fmt.Sprint(len(vals)))}
-			if name != smClock {
-				// Less power or less work alone may be the share of the work.
+			if name != smClock || one.strains(busy) {
+				// Less power or less work alone may be the share of the work, and a GPU
+				// at its power limit that draws as much as the others works harder.
 				f.Code, f.Subject = "gpu.uneven", one.ref
 				v.find(f)
 				continue
@@ -303,6 +304,18 @@ func (t *Toolset) apart(v *verdict, g gang, p *corev1.Pod, busy []peer, out *Pee
 			t.tie(v, g, p, one)
 		}
 	}
+}
+
+// strains reports whether a GPU is at its power limit and draws no less than the
+// median of its peers.
+func (o peer) strains(peers []peer) bool {
+	share, _ := o.reasons(o.m.tel.to)
+	vals, _ := figuresOf(peers, power)
+	if share[bitPowerCap] < sound || len(vals) == 0 {
+		return false
+	}
+	slices.Sort(vals)
+	return o.fig[power] >= vals[len(vals)/2]
 }
 
 // absent finds the rank whose GPU is idle while those of all others are busy.

@@ -240,15 +240,16 @@ func TestStragglers(t *testing.T) {
 		finds []string
 		text  string
 	}{
-		"equal":                     {world{objects: []string{four, pod("p", all, "")}, series: busy(4)}, []string{}, "4 GPUs in 1 pods"},
-		"a low clock":               {world{objects: []string{four, pod("p", all, "")}, series: low("DCGM_FI_DEV_SM_CLOCK", "1200x120")}, []string{"fault gpu.straggler " + dev, "symptom gpu.job_held_up Pod a/p"}, "1200 MHz over the last 10 minutes, the median of 4 GPUs of the pod alone is 1755 MHz"},
-		"a clock that somebody set": {world{objects: []string{four, pod("p", all, "")}, series: append(low("DCGM_FI_DEV_SM_CLOCK", "1200x120"), gauge("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", 2, "2x120", ""))}, []string{"fault gpu.straggler " + dev, "symptom gpu.job_held_up Pod a/p"}, "somebody has set its clocks"},
-		"two models in one job":     {world{objects: []string{four, pod("p", all, "")}, series: append(busy(2), strings.ReplaceAll(strings.Join(busy(4)[6:], "\n"), "H100 80GB HBM3", "A30"), strings.ReplaceAll(gauge("DCGM_FI_DEV_SM_CLOCK", 3, "900x120", `,x="y"`), "H100 80GB HBM3", "A30"))}, []string{}, "4 GPUs"},
-		"less power alone":          {world{objects: []string{four, pod("p", all, "")}, series: low("DCGM_FI_DEV_POWER_USAGE", "400x120")}, []string{"context gpu.uneven " + dev}, "power 400 W"},
-		"two GPUs prove nothing":    {world{objects: []string{node(`, nvidia.com/gpu: "2"`, ""), pod("p", `, resources: {limits: {nvidia.com/gpu: "2"}}`, "")}, series: append(busy(1), gauge("DCGM_FI_DEV_GPU_UTIL", 1, "97x120", ""), gauge("DCGM_FI_DEV_SM_CLOCK", 1, "1200x120", ""))}, []string{}, ""},
-		"no metrics at all":         {world{objects: []string{four, pod("p", all, "")}}, []string{}, "Prometheus not configured"},
-		"no exporter on the node":   {world{objects: []string{four, pod("p", all, "")}, series: []string{"up 1x120"}}, []string{}, "no DCGM exporter runs there"},
-		"no GPU":                    {world{objects: []string{four, pod("p", "", "")}, series: busy(4)}, []string{}, "holds no GPU"},
+		"equal":                                  {world{objects: []string{four, pod("p", all, "")}, series: busy(4)}, []string{}, "4 GPUs in 1 pods"},
+		"a low clock":                            {world{objects: []string{four, pod("p", all, "")}, series: low("DCGM_FI_DEV_SM_CLOCK", "1200x120")}, []string{"fault gpu.straggler " + dev, "symptom gpu.job_held_up Pod a/p"}, "1200 MHz over the last 10 minutes, the median of 4 GPUs of the pod alone is 1755 MHz"},
+		"a clock that somebody set":              {world{objects: []string{four, pod("p", all, "")}, series: append(low("DCGM_FI_DEV_SM_CLOCK", "1200x120"), gauge("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", 2, "2x120", ""))}, []string{"fault gpu.straggler " + dev, "symptom gpu.job_held_up Pod a/p"}, "somebody has set its clocks"},
+		"at its power limit, and harder at work": {world{objects: []string{four, pod("p", all, "")}, series: append(append(low("DCGM_FI_DEV_SM_CLOCK", "1500x120"), low("DCGM_FI_DEV_POWER_USAGE", "699x120")[12:]...), gauge("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", 2, "4x120", ""))}, []string{"context gpu.uneven " + dev}, "SM clock 1500 MHz"},
+		"two models in one job":                  {world{objects: []string{four, pod("p", all, "")}, series: append(busy(2), strings.ReplaceAll(strings.Join(busy(4)[6:], "\n"), "H100 80GB HBM3", "A30"), strings.ReplaceAll(gauge("DCGM_FI_DEV_SM_CLOCK", 3, "900x120", `,x="y"`), "H100 80GB HBM3", "A30"))}, []string{}, "4 GPUs"},
+		"less power alone":                       {world{objects: []string{four, pod("p", all, "")}, series: low("DCGM_FI_DEV_POWER_USAGE", "400x120")}, []string{"context gpu.uneven " + dev}, "power 400 W"},
+		"two GPUs prove nothing":                 {world{objects: []string{node(`, nvidia.com/gpu: "2"`, ""), pod("p", `, resources: {limits: {nvidia.com/gpu: "2"}}`, "")}, series: append(busy(1), gauge("DCGM_FI_DEV_GPU_UTIL", 1, "97x120", ""), gauge("DCGM_FI_DEV_SM_CLOCK", 1, "1200x120", ""))}, []string{}, ""},
+		"no metrics at all":                      {world{objects: []string{four, pod("p", all, "")}}, []string{}, "Prometheus not configured"},
+		"no exporter on the node":                {world{objects: []string{four, pod("p", all, "")}, series: []string{"up 1x120"}}, []string{}, "no DCGM exporter runs there"},
+		"no GPU":                                 {world{objects: []string{four, pod("p", "", "")}, series: busy(4)}, []string{}, "holds no GPU"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -20,7 +20,7 @@ import (
 // of the pods behind one workload or Service.
 type SurveyIn struct {
 	Namespace string `json:"namespace,omitempty"`
-	Kind      string `json:"kind,omitempty" jsonschema:"Service, Deployment, StatefulSet, Job, JobSet, LeaderWorkerSet, PyTorchJob, RayCluster, InferenceService, ..."`
+	Kind      string `json:"kind,omitempty"`
 	Name      string `json:"name,omitempty"`
 }
 

@@ -13,9 +13,9 @@ import (
 // XIDIn asks about a code, or about a text that holds kernel lines.
 type XIDIn struct {
 	Code       int    `json:"code,omitempty"`
-	Text       string `json:"text,omitempty" jsonschema:"kernel lines or a message that holds them"`
-	Generation string `json:"generation,omitempty" jsonschema:"Ampere, Hopper, Blackwell, or a product's name"`
-	Node       string `json:"node,omitempty" jsonschema:"adds what this node's GPUs have seen"`
+	Text       string `json:"text,omitempty"`
+	Generation string `json:"generation,omitempty"`
+	Node       string `json:"node,omitempty"`
 }
 
 // XIDAnswer is what is known of the codes.
