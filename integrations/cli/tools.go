@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
 	"github.com/gumshoe-ai/gumshoe/integrations/render"
 )
@@ -90,7 +89,7 @@ func newToolsCall(g *globals) *cobra.Command {
 	return cmd
 }
 
-// printAnswer writes one tool's answer; in text its findings follow.
+// printAnswer writes one tool's answer; its text ends with its findings.
 func printAnswer(w io.Writer, a app.ToolAnswer, output string) error {
 	if output == "json" {
 		enc := json.NewEncoder(w)
@@ -101,14 +100,6 @@ func printAnswer(w io.Writer, a app.ToolAnswer, output string) error {
 	if a.Evidence.Error != "" {
 		return errors.New(a.Evidence.Error)
 	}
-	if _, err := fmt.Fprintln(w, a.Evidence.Text); err != nil {
-		return err
-	}
-	for _, f := range a.Findings {
-		mark := map[incident.Role]string{incident.Symptom: "symptom", incident.Fault: "fault", incident.Context: "context", incident.History: "history"}[f.Role]
-		if _, err := fmt.Fprintf(w, "%s %s: %s: %s\n", mark, f.Code, f.Subject, render.Clean(f.Message)); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := fmt.Fprintln(w, a.Evidence.Text)
+	return err
 }
