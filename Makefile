@@ -7,7 +7,7 @@ FUZZTIME ?= 30s
 CACHE   ?= $(shell $(GO) env GOCACHE)/../gumshoe
 LINTER  := $(CACHE)/golangci-lint-$(shell sed -n 's|^\tgithub.com/golangci/golangci-lint/v2 ||p' deploy/tools.mod | cut -d' ' -f1)
 
-.PHONY: build nvml test lint fmt cluster bench docs verify fuzz eval
+.PHONY: build nvml test lint fmt cluster bench docs verify fuzz eval hubble
 
 build: ## the binary, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/gumshoe .
@@ -21,6 +21,9 @@ cluster: ## the suites on a real kube-apiserver, scheduler, controller-manager a
 nvml: ## gumshoe-nvml, the cgo program that asks the driver, and its tests; needs gcc
 	cd deploy/gumshoe-nvml && CGO_CFLAGS='-O2 -g -Wno-deprecated-declarations' $(GO) test ./... && \
 	CGO_CFLAGS='-O2 -g -Wno-deprecated-declarations' $(GO) build -trimpath -ldflags '-s -w -extldflags=-Wl,-z,lazy' -o $(abspath $(BIN))/gumshoe-nvml .
+
+hubble: ## the Hubble client and replay against a real hubble-relay and observers
+	cd evals/hubble && $(GO) vet ./... && $(GO) test ./...
 
 eval: build ## the recorded incidents
 	$(BIN)/gumshoe eval run
@@ -49,4 +52,4 @@ fuzz: ## a smoke of every parser that takes outside bytes
 verify: ## what CI checks
 	test -z "$$(gofmt -l $$(git ls-files '*.go'))"
 	$(GO) vet ./...
-	$(MAKE) lint test nvml eval cluster
+	$(MAKE) lint test nvml eval cluster hubble

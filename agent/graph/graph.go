@@ -40,7 +40,7 @@ const (
 	GroupedWith  = "grouped-with"  // Pod -> the failed peer of its group that it is a victim of
 	BlockedBy    = "blocked-by"    // Pod -> what the scheduler counts against it (Node, quota)
 	AttachedBy   = "attached-by"   // PersistentVolume -> VolumeAttachment
-	AttachedTo   = "attached-to"   // VolumeAttachment -> Node
+	AttachedTo   = "attached-to"   // VolumeAttachment -> Node; a volume on one machine -> Node
 	UsedBy       = "used-by"       // PersistentVolumeClaim -> the workload whose own pods share it
 	InPool       = "in-pool"       // Node -> NodePool, MachineDeployment
 	GrownBy      = "grown-by"      // Pod, ResourceClaim -> the NodePool or NodeClaim that has to add a node for it

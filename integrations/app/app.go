@@ -120,6 +120,7 @@ func assemble(cfg Config, src *source, lib *runbooks.Library) (*App, error) {
 	if a.toolsets, err = toolsets(src); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
+	a.adopt(a.toolsets)
 	return a, nil
 }
 
@@ -178,6 +179,7 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 		func() (tool.Toolset, error) { return newLogs(src, k) },
 		func() (tool.Toolset, error) { return newLoki(src, k) },
 		func() (tool.Toolset, error) { return newSupply(src, k) },
+		func() (tool.Toolset, error) { return newCustom(src) },
 		func() (tool.Toolset, error) { return newStorage(src, k) },
 		func() (tool.Toolset, error) { return newNodepool(src, k) },
 		func() (tool.Toolset, error) { return newServing(src, k, client) },
@@ -191,7 +193,11 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 			out = append(out, ts)
 		}
 	}
-	return out, nil
+	servers, err := newMCP(src)
+	if err != nil {
+		return nil, err
+	}
+	return append(out, servers...), nil
 }
 
 // Investigate answers one question. The report is complete also when the error

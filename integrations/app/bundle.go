@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"k8s.io/client-go/tools/clientcmd"
@@ -34,8 +35,12 @@ func CaptureBundle(ctx context.Context, cfg Config, out string, namespaces []str
 	}
 	flows, hangUp := captureFlows(ctx, src, namespaces, r.String)
 	defer func() { _ = hangUp() }()
+	clouds, err := captureClouds(cfg, r.String)
+	if err != nil {
+		return nil, err
+	}
 	sum, err := bundle.Capture(ctx, src.rest, out, bundle.CaptureOptions{Namespaces: namespaces, Redactor: r, Cluster: src.cluster, Version: Version(), Now: src.now,
-		Sources: append(captureMetrics(ctx, src, namespaces, r.String), flows)})
+		Sources: slices.Concat(captureMetrics(ctx, src, namespaces, r.String), []bundle.Source{flows, nvmlCapture{src.nvml}}, clouds)})
 	if err != nil {
 		return nil, captureError(err)
 	}

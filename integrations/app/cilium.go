@@ -16,10 +16,12 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 	bundlehubble "github.com/gumshoe-ai/gumshoe/evals/bundle/hubble"
+	"github.com/gumshoe-ai/gumshoe/evals/bundle/hubble/record"
 	"github.com/gumshoe-ai/gumshoe/toolsets/cilium"
 	"github.com/gumshoe-ai/gumshoe/toolsets/cilium/hubble"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
 	kubesource "github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
+	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 )
 
 // HubbleConfig says where network flows are read. Without an address, hubble-relay is
@@ -128,7 +130,7 @@ func captureFlows(ctx context.Context, src *source, namespaces []string, redact 
 	if err != nil {
 		return noFlows{tool.UserText(err)}, nothing
 	}
-	return bundlehubble.NewCapture(bundlehubble.CaptureOptions{Conn: conn, Now: src.now, Namespaces: namespaces, Redact: redact}), conn.Close
+	return record.New(record.Options{Conn: conn, Now: src.now, Namespaces: namespaces, Redact: redact}), conn.Close
 }
 
 // noFlows says why a bundle holds no flows.
@@ -144,7 +146,7 @@ func (n noFlows) Record(context.Context, func(string, []byte) error) ([]bundle.L
 // newCilium wires the cilium toolset to what the kube toolset reads and caches.
 func newCilium(src *source, k *kube.Toolset) (*cilium.Toolset, error) {
 	eyes := ciliumEyes{src: k.Source()}
-	return cilium.New(cilium.Config{Objects: eyes, Pods: eyes, Flows: &relay{from: src.flows, eyes: eyes}, Cluster: src.cluster, Now: src.now})
+	return cilium.New(cilium.Config{Objects: eyes, Pods: eyes, Flows: &relay{from: src.flows, eyes: eyes}, Metrics: prom.NewClient(src.metrics), Cluster: src.cluster, Now: src.now})
 }
 
 // relay asks the relay that is configured, or the one that the cluster has.

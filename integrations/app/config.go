@@ -9,6 +9,9 @@ import (
 	"time"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/gumshoe-ai/gumshoe/toolsets/custom"
+	"github.com/gumshoe-ai/gumshoe/toolsets/mcp"
 )
 
 // Config is everything gumshoe can be told. It is read from YAML over the
@@ -22,8 +25,14 @@ type Config struct {
 	Supply     SupplyConfig     `json:"supply,omitzero"`
 	GPU        GPUConfig        `json:"gpu,omitzero"`
 	Hubble     HubbleConfig     `json:"hubble,omitzero"`
+	Azure      AzureConfig      `json:"azure,omitzero"`
+	GKE        GKEConfig        `json:"gke,omitzero"`
 	Model      ModelConfig      `json:"model,omitzero"`
 	Budget     BudgetConfig     `json:"budget,omitzero"`
+	// Tools are HTTP endpoints that become tools.
+	Tools []custom.Spec `json:"tools,omitempty"`
+	// MCP are servers of the Model Context Protocol whose tools are offered.
+	MCP []mcp.Spec `json:"mcp,omitempty"`
 	// Runbooks are directories of runbooks laid over the ones that ship.
 	Runbooks []string    `json:"runbooks,omitempty"`
 	Store    StoreConfig `json:"store,omitzero"`
@@ -152,7 +161,11 @@ func (c Config) Validate() error {
 		c.Hubble,
 		c.Loki,
 		c.Supply,
+		c.Azure,
+		c.GKE,
 		c.Store,
+		toolSpecs(c.Tools),
+		mcpSpecs(c.MCP),
 	} {
 		if err := section.validate(); err != nil {
 			return err

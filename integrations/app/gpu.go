@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 	"github.com/gumshoe-ai/gumshoe/toolsets/gpu"
 	"github.com/gumshoe-ai/gumshoe/toolsets/gpu/nvml"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
@@ -58,6 +60,39 @@ func recordedNVML(fsys fs.FS) *nvml.Dir {
 		return nil
 	}
 	return nvml.NewTree(sub)
+}
+
+// nvmlCapture records the reports of gumshoe-nvml. They are written anew, so that
+// nothing gets into a bundle that the schema does not know.
+type nvmlCapture struct{ dir *nvml.Dir }
+
+var _ bundle.Source = nvmlCapture{}
+
+// Record implements bundle.Source.
+func (c nvmlCapture) Record(_ context.Context, write func(string, []byte) error) ([]bundle.LeftOut, error) {
+	if c.dir == nil {
+		return nil, nil
+	}
+	nodes, err := c.dir.Nodes()
+	if err != nil {
+		return nil, err
+	}
+	var left []bundle.LeftOut
+	for _, n := range nodes {
+		r, ok, err := c.dir.Report(n)
+		if err != nil || !ok {
+			left = append(left, bundle.LeftOut{What: "NVML report of node " + n, Why: fmt.Sprint(err)})
+			continue
+		}
+		raw, err := json.Marshal(r)
+		if err != nil {
+			return left, fmt.Errorf("NVML report of node %s: %w", n, err)
+		}
+		if err := write(nodesDir+"/"+n+"/nvml.json", raw); err != nil {
+			return left, err
+		}
+	}
+	return left, nil
 }
 
 // newGPU wires the gpu toolset to what the other toolsets read.

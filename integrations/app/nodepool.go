@@ -16,9 +16,9 @@ import (
 func newNodepool(src *source, k *kube.Toolset) (*nodepool.Toolset, error) {
 	s := k.Source()
 	return nodepool.New(nodepool.Config{
-		Cluster: src.cluster, Now: src.now,
+		Cluster: src.cluster, Now: src.now, Clouds: src.clouds,
 		Reads: nodepool.Reads{
-			Nodes: s.Nodes, Pod: s.Pod, Pods: s.Pods, Claim: s.PVC, Volume: s.PV,
+			Nodes: s.Nodes, Pod: s.Pod, Pods: s.Pods, Claim: s.PVC, Volume: s.PV, Deployments: s.Deployments,
 			ConfigMap: func(ctx context.Context, namespace, name string) (map[string]string, error) {
 				o, err := s.Get(ctx, s.Ref("", "ConfigMap", namespace, name))
 				if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/evals/bundle/oci"
 	"github.com/gumshoe-ai/gumshoe/toolsets/gpu/nvml"
 	"github.com/gumshoe-ai/gumshoe/toolsets/logs/loki"
+	"github.com/gumshoe-ai/gumshoe/toolsets/nodepool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 )
 
@@ -47,6 +48,8 @@ type source struct {
 	nvml *nvml.Dir
 	// flows says where network flows are read.
 	flows flowSource
+	// clouds are the providers' APIs that are configured or recorded.
+	clouds []nodepool.Cloud
 }
 
 // liveSource finds the cluster the way kubectl does; in a pod without a
@@ -117,6 +120,9 @@ func openSource(ctx context.Context, c Config) (*source, error) {
 		return nil, err
 	}
 	src.nvml = c.GPU.reports()
+	if src.clouds, err = liveClouds(c); err != nil {
+		return nil, err
+	}
 	return src, nil
 }
 
@@ -158,13 +164,17 @@ func recorded(ctx context.Context, b *bundle.Bundle, closer func() error) (*sour
 	if err != nil {
 		return nil, errors.Join(err, closer())
 	}
-	flows, stop, err := recordedFlows(b)
+	clouds, err := recordedClouds(b.FS())
 	if err != nil {
 		return nil, errors.Join(err, closer())
 	}
 	images, err := recordedImages(ctx, b)
 	if err != nil {
-		return nil, errors.Join(err, stop(), closer())
+		return nil, errors.Join(err, closer())
+	}
+	flows, stop, err := recordedFlows(b)
+	if err != nil {
+		return nil, errors.Join(err, closer())
 	}
 	return &source{
 		rest:     srv.RESTConfig(),
@@ -176,5 +186,6 @@ func recorded(ctx context.Context, b *bundle.Bundle, closer func() error) (*sour
 		flows:    flows,
 		nvml:     recordedNVML(b.FS()),
 		oci:      images,
+		clouds:   clouds,
 	}, nil
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
+	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 	"github.com/gumshoe-ai/gumshoe/toolsets/storage"
 )
 
@@ -12,10 +13,10 @@ import (
 func newStorage(src *source, k *kube.Toolset) (*storage.Toolset, error) {
 	s := k.Source()
 	return storage.New(storage.Config{
-		Cluster: src.cluster, Now: src.now,
+		Cluster: src.cluster, Now: src.now, Metrics: prom.NewClient(src.metrics),
 		Reads: storage.Reads{
 			Pod: s.Pod, Pods: s.Pods, PodsOnNode: s.PodsOnNode, Node: s.Node, Nodes: s.Nodes,
-			Claim: s.PVC, Volume: s.PV, Class: s.StorageClass, Attachments: s.VolumeAttachments,
+			Claim: s.PVC, Volume: s.PV, Volumes: s.PVs, Class: s.StorageClass, Attachments: s.VolumeAttachments,
 			CSINode: s.CSINode, CSINodes: s.CSINodes, Driver: s.CSIDriver,
 			Deployment: s.Deployment, ReplicaSet: s.ReplicaSet, Deployments: s.Deployments, StatefulSets: s.StatefulSets, DaemonSets: s.DaemonSets,
 			Events: func(ctx context.Context, kind, namespace, name string) ([]storage.Event, error) {

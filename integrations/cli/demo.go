@@ -12,14 +12,33 @@ import (
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
 )
 
-// defaultDemo is a claim that no device satisfies.
-const defaultDemo = "dra-selector-excludes-all"
+// demo is a case under a short name, chosen because its chain crosses several systems.
+type demo struct{ name, id, shows string }
+
+// demos are the names that `gumshoe demo` takes besides the ids of cases; the first
+// is the default.
+func demos() []demo {
+	return []demo{
+		{"pending-claim", "dra-selector-excludes-all", "a claim that no device satisfies"},
+		{"mtls-drop", "mtls-drop", "a router's requests are dropped: flow, policy, identity, SPIRE"},
+	}
+}
+
+// demoCase gives the case that a name or id means.
+func demoCase(name string) string {
+	for _, d := range demos() {
+		if name == "" || name == d.name {
+			return d.id
+		}
+	}
+	return name
+}
 
 func newDemo(g *globals) *cobra.Command {
 	var ans answerFlags
 	var list bool
 	cmd := &cobra.Command{
-		Use:   "demo [CASE]",
+		Use:   "demo [NAME|CASE]",
 		Short: "Investigate a recorded incident that ships with gumshoe: no cluster, no key, no network",
 		Args:  argCount(0, 1, "at most one CASE"),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
@@ -28,6 +47,9 @@ func newDemo(g *globals) *cobra.Command {
 				return nil, cobra.ShellCompDirectiveError
 			}
 			var ids []string
+			for _, d := range demos() {
+				ids = append(ids, d.name+"\t"+d.shows)
+			}
 			for _, c := range cases {
 				ids = append(ids, c.ID)
 			}
@@ -41,9 +63,9 @@ func newDemo(g *globals) *cobra.Command {
 			if list {
 				return listCases(g.streams, cases)
 			}
-			id := defaultDemo
+			id := demoCase("")
 			if len(args) == 1 {
-				id = args[0]
+				id = demoCase(args[0])
 			}
 			i := slices.IndexFunc(cases, func(c evals.Case) bool { return c.ID == id })
 			if i < 0 {

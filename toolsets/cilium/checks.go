@@ -27,6 +27,15 @@ func (t *Toolset) Checks() []tool.Check {
 			Args: func(r incident.Ref) any { return MTLSIn{Namespace: r.Name} },
 		},
 		{
+			Name: "Cilium of the cluster", Tool: "cilium_status", Applies: func(r incident.Ref) bool { return r.Group == "" && r.Kind == "Cluster" }, Survey: true,
+			Args: func(incident.Ref) any { return StatusIn{} },
+		},
+		{
+			Name: "Cluster Mesh of", Tool: "cilium_status", Applies: is("", "Service"),
+			Args:   func(r incident.Ref) any { return StatusIn{Namespace: r.Namespace, Service: r.Name} },
+			Follow: []string{graph.GatedBy},
+		},
+		{
 			Name: "Cilium on", Tool: "cilium_node", Applies: is("", "Node"),
 			Args:   func(r incident.Ref) any { return NodeIn{Node: r.Name} },
 			Follow: []string{graph.ServedBy},
@@ -41,6 +50,10 @@ func (t *Toolset) Checks() []tool.Check {
 			Name: "network flows of", Tool: "cilium_flows", Applies: is("", "Pod"),
 			Args:   func(r incident.Ref) any { return FlowsIn{Namespace: r.Namespace, Pod: r.Name} },
 			Follow: []string{graph.Calls, graph.IsolatedBy, graph.RunsOn},
+		}, tool.Check{
+			Name: "network flows to", Tool: "cilium_flows", Applies: is("", "Service"),
+			Args:   func(r incident.Ref) any { return FlowsIn{Namespace: r.Namespace, Service: r.Name} },
+			Follow: []string{graph.Selects},
 		}, tool.Check{
 			Name: "dropped flows in", Tool: "cilium_flows", Applies: is("", "Namespace"), Survey: true,
 			Args: func(r incident.Ref) any { return FlowsIn{Namespace: r.Name} },

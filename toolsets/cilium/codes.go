@@ -45,6 +45,14 @@ func Codes() []tool.Code {
 		fault("cilium.bandwidth_limit", incident.Warning, strs("Node"), datapath, nil, "A pod's bandwidth limit is exceeded."),
 		fault("cilium.egress_gateway", incident.Critical, strs("Node"), datapath, nil, "An egress gateway policy has no usable gateway."),
 		fault("cilium.datapath_drops", incident.Warning, strs("Node"), datapath, nil, "The node drops packets for a reason of its datapath."),
+		fault("cilium.policy_invalid", incident.Warning, policies, strs("message"), strs("from", "to", "port"), "Cilium rejects the policy and does not enforce it."),
+		fault("cilium.mesh_apiserver_down", incident.Critical, strs("Deployment"), strs("ready"), nil, "clustermesh-apiserver has no ready pod."),
+		fault("cilium.mesh_address_pending", incident.Critical, strs("Service"), strs("message"), nil, "clustermesh-apiserver has no address that other clusters reach."),
+		fault("cilium.mesh_cluster_id", incident.Critical, strs("ConfigMap"), strs("id", "most"), nil, "The cluster's id is none for a mesh."),
+		fault("cilium.mesh_namespace_not_global", incident.Critical, strs("Namespace"), strs("service", "annotation", "value"), nil, "A Service is global and its namespace is not."),
+		fault("cilium.mesh_remote_not_ready", incident.Warning, strs("RemoteCluster"), strs("target", "value"), nil, "A remote cluster of the mesh is not ready on some node."),
+		fault("cilium.hubble_relay_down", incident.Warning, strs("Deployment"), strs("ready"), nil, "hubble-relay has no ready pod."),
+		fault("cilium.flow_log_failed", incident.Warning, strs("ContainerNetworkLog"), strs("state", "message"), nil, "A flow-log object of AKS has failed."),
 		fault("cilium.agent_down", incident.Critical, strs("Node"), strs("pod", "reason", "agents"), nil, "The Cilium agent of the node is not ready."),
 	}...)
 }

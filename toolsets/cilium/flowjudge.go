@@ -22,10 +22,12 @@ const maxJudged = 6
 
 // flowJudge tells the drops that hurt from those that are meant.
 type flowJudge struct {
-	t        *Toolset
-	in       FlowsIn
-	out      *FlowsOut
-	pairs    []*FlowPair
+	t     *Toolset
+	in    FlowsIn
+	out   *FlowsOut
+	pairs []*FlowPair
+	// behind are the pods of a Service, whose senders are judged; nil for others.
+	behind   map[string]bool
 	scene    *scene
 	findings []incident.Finding
 	edges    []incident.Edge
@@ -42,7 +44,7 @@ func (j *flowJudge) judge(ctx context.Context) error {
 			continue
 		}
 		for _, e := range []hubble.End{p.from, p.to} {
-			if e.Pod == "" || e.Namespace != j.in.Namespace || j.in.Pod != "" && e.Pod != j.in.Pod || seen[e.Pod] || len(seen) == maxJudged {
+			if e.Pod == "" || e.Namespace != j.in.Namespace || j.behind != nil && !j.behind[e.Pod] || j.in.Pod != "" && e.Pod != j.in.Pod || seen[e.Pod] || len(seen) == maxJudged {
 				continue
 			}
 			seen[e.Pod] = true
@@ -53,7 +55,11 @@ func (j *flowJudge) judge(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			before := len(j.findings)
 			j.pod(ctx, pod)
+			if j.in.Service != "" && len(j.findings) > before {
+				j.edges = append(j.edges, incident.Edge{From: j.t.ref("", "Service", j.in.Namespace, j.in.Service), Relation: graph.Selects, To: j.t.podRef(pod.Namespace, pod.Name)})
+			}
 		}
 	}
 	j.out.Notes = append(j.out.Notes, j.scene.notes...)
@@ -64,6 +70,9 @@ func (j *flowJudge) judge(ctx context.Context) error {
 func (j *flowJudge) pod(ctx context.Context, pod *corev1.Pod) {
 	v := &viewing{scene: j.scene, pod: pod, subject: j.t.podRef(pod.Namespace, pod.Name)}
 	v.self, v.ep = j.scene.end(ctx, pod)
+	if _, lines := j.scene.complaints(ctx, pod); len(lines) > 0 {
+		v.line = lines[len(lines)-1]
+	}
 	var wants []wanted
 	for _, n := range j.scene.needs(ctx, pod) {
 		if to, ok := j.scene.resolve(ctx, pod.Namespace, n); ok {
@@ -130,6 +139,8 @@ func (j *flowJudge) sure(v *viewing, p *FlowPair, wants []wanted) (float64, stri
 	switch {
 	case !p.lastForwared.IsZero() && p.firstDrop.After(p.lastForwared):
 		return 0.9, "it used to get through until " + p.lastForwared.UTC().Format("15:04:05"), nil
+	case p.to.Pod != "" && v.line != "":
+		return 0.8, "its log says: " + v.line, nil
 	case p.to.Pod != "" && j.t.sick(v.pod):
 		return 0.72, "the pod is not ready", nil
 	}

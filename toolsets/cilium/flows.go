@@ -9,6 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/cilium/hubble"
@@ -25,6 +28,7 @@ type Flows interface {
 type FlowsIn struct {
 	Namespace     string `json:"namespace"`
 	Pod           string `json:"pod,omitempty"`
+	Service       string `json:"service,omitempty" jsonschema:"flows to its pods"`
 	PeerNamespace string `json:"peer_namespace,omitempty"`
 	PeerPod       string `json:"peer_pod,omitempty"`
 	Minutes       int    `json:"minutes,omitempty" jsonschema:"how far back, default 15"`
@@ -84,19 +88,49 @@ const (
 )
 
 func (t *Toolset) flowsTool(ctx context.Context, in FlowsIn) (tool.Output[FlowsOut], error) {
-	out, pairs, err := t.readFlows(ctx, in)
+	var behind map[string]bool
+	if in.Service != "" {
+		var err error
+		if behind, err = t.podsBehind(ctx, in.Namespace, in.Service); err != nil {
+			return tool.Output[FlowsOut]{}, err
+		}
+	}
+	out, pairs, err := t.readFlows(ctx, in, behind)
 	if err != nil {
 		return tool.Output[FlowsOut]{}, err
 	}
-	j := &flowJudge{t: t, in: in, out: out, pairs: pairs}
+	j := &flowJudge{t: t, in: in, out: out, pairs: pairs, behind: behind}
 	if err := j.judge(ctx); err != nil {
 		return tool.Output[FlowsOut]{}, err
 	}
 	return tool.Output[FlowsOut]{Data: *out, Text: flowsText(in, out), Findings: j.findings, Edges: j.edges}, nil
 }
 
-// readFlows reads and sums up.
-func (t *Toolset) readFlows(ctx context.Context, in FlowsIn) (*FlowsOut, []*FlowPair, error) {
+// podsBehind names the pods that a Service selects.
+func (t *Toolset) podsBehind(ctx context.Context, namespace, service string) (map[string]bool, error) {
+	o, err := t.objects.Get(ctx, "", "Service", namespace, service)
+	if err != nil {
+		return nil, err
+	}
+	sel, _, _ := unstructured.NestedStringMap(o.Object, "spec", "selector")
+	out := map[string]bool{}
+	if len(sel) == 0 {
+		return out, nil
+	}
+	pods, err := t.pods.Pods(ctx, namespace)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range pods {
+		if labels.SelectorFromSet(sel).Matches(labels.Set(p.Labels)) && !over(p) {
+			out[p.Name] = true
+		}
+	}
+	return out, nil
+}
+
+// readFlows reads and sums up; with behind given, only what is sent to these pods.
+func (t *Toolset) readFlows(ctx context.Context, in FlowsIn, behind map[string]bool) (*FlowsOut, []*FlowPair, error) {
 	window := flowWindow
 	if in.Minutes > 0 {
 		window = time.Duration(min(in.Minutes, 24*60)) * time.Minute
@@ -115,6 +149,9 @@ func (t *Toolset) readFlows(ctx context.Context, in FlowsIn) (*FlowsOut, []*Flow
 	}
 	t.unheard(a, until)
 	pairs := summarise(a.Flows)
+	if behind != nil {
+		pairs = slices.DeleteFunc(pairs, func(p *FlowPair) bool { return p.to.Namespace != in.Namespace || !behind[p.to.Pod] })
+	}
 	for _, p := range pairs {
 		out.Flows += p.Forwarded + p.Dropped + p.Audited
 	}
@@ -280,7 +317,7 @@ func listed(names []string, most int) string {
 
 func flowsText(in FlowsIn, o *FlowsOut) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d flows of %s from %s to %s\n", o.Flows, strings.TrimSuffix(in.Namespace+"/"+in.Pod, "/"), o.Since.UTC().Format("15:04:05"), o.Until.UTC().Format("15:04:05"))
+	fmt.Fprintf(&b, "%d flows of %s from %s to %s\n", o.Flows, strings.TrimSuffix(in.Namespace+"/"+in.Pod+in.Service, "/"), o.Since.UTC().Format("15:04:05"), o.Until.UTC().Format("15:04:05"))
 	for _, p := range o.Pairs {
 		fmt.Fprintf(&b, "%s -> %s %s: %d forwarded, %d dropped", p.From, p.To, p.port(), p.Forwarded, p.Dropped)
 		for _, r := range slices.Sorted(maps.Keys(p.Reasons)) {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
+	"github.com/gumshoe-ai/gumshoe/agent/tool/metric"
 	"github.com/gumshoe-ai/gumshoe/toolsets/cilium"
 	"github.com/gumshoe-ai/gumshoe/toolsets/cilium/hubble"
 )
@@ -30,10 +31,18 @@ type cluster struct {
 	// flows, when set, is what Hubble answers.
 	flows *hubble.Answer
 	state hubble.Status
+	// metrics is what any expression gives.
+	metrics []metric.Sample
 }
+
+// Instant implements cilium.Metrics.
+func (c *cluster) Instant(context.Context, string) ([]metric.Sample, error) { return c.metrics, nil }
 
 // Flows implements cilium.Flows by the query's own rules for pods.
 func (c *cluster) Flows(_ context.Context, q hubble.Query) (hubble.Answer, error) {
+	if c.flows == nil {
+		return hubble.Answer{}, tool.Errorf(tool.NotServed, "no Hubble here")
+	}
 	a := *c.flows
 	a.Flows = nil
 	for _, f := range c.flows.Flows {
@@ -139,7 +148,7 @@ func (c *cluster) Tail(_ context.Context, namespace, pod, container string, _ in
 
 func (c *cluster) toolset(t *testing.T) *cilium.Toolset {
 	t.Helper()
-	ts, err := cilium.New(cilium.Config{Objects: c, Pods: c, Flows: c, Cluster: "prod", Now: func() time.Time { return noon }})
+	ts, err := cilium.New(cilium.Config{Objects: c, Pods: c, Flows: c, Metrics: c, Cluster: "prod", Now: func() time.Time { return noon }})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,12 +26,14 @@ func (v *viewing) identity(ctx context.Context) {
 		return
 	}
 	ref := v.t.ref(ciliumGroup, "CiliumEndpoint", v.pod.Namespace, v.pod.Name)
-	if old && v.ep.state != "" && !slices.Contains([]string{"ready", "regenerating", "waiting-to-regenerate"}, v.ep.state) {
+	if old && v.hurt && v.ep.state != "" && !slices.Contains([]string{"ready", "regenerating", "waiting-to-regenerate"}, v.ep.state) {
 		v.edge(v.subject, graph.IsolatedBy, ref)
 		v.findings = append(v.findings, finding("cilium.endpoint_not_ready", ref, 0.75, map[string]string{"state": v.ep.state, "node": v.pod.Spec.NodeName},
 			"the CiliumEndpoint of pod %s is %s: its policy program is not in place", v.subject.Path(), v.ep.state))
 	}
-	if stale := staleLabels(v.pod, v.ep); stale != "" && old {
+	if stale := staleLabels(v.pod, v.ep); stale != "" && old && !v.hurt {
+		v.notes = append(v.notes, "the identity's labels are not those of the pod: "+stale)
+	} else if stale != "" && old {
 		v.edge(v.subject, graph.IsolatedBy, ref)
 		v.findings = append(v.findings, finding("cilium.identity_stale", ref, 0.7, map[string]string{"labels": stale, "identity": fmt.Sprint(v.ep.identity), "node": v.pod.Spec.NodeName},
 			"Cilium knows pod %s as identity %d, whose labels are not those of the pod now: %s", v.subject.Path(), v.ep.identity, stale))
@@ -59,6 +61,10 @@ func staleLabels(p *corev1.Pod, ep *endpoint) string {
 // those of others: the pod was there before Cilium, or its agent is not.
 func (v *viewing) unmanaged(ctx context.Context, old bool) {
 	eps, err := v.t.objects.List(ctx, ciliumGroup, "CiliumEndpoint", v.pod.Namespace)
+	if err == nil && len(eps) > 0 && old && !v.hurt {
+		v.notes = append(v.notes, fmt.Sprintf("Cilium has no endpoint for the pod, and %d for others of its namespace", len(eps)))
+		return
+	}
 	if err != nil || len(eps) == 0 || !old || v.config["enable-cilium-endpoint-slice"] == "true" {
 		return
 	}

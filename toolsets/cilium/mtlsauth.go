@@ -114,6 +114,10 @@ func (m *podMTLS) authCause(ctx context.Context, p authPair) {
 		return out
 	}
 	m.tieAuth(p, where)
+	if p.dropped != nil && p.from != nil {
+		m.findings = append(m.findings, finding("cilium.clients_turned_away", m.subject, 0.9, map[string]string{"from": m.senderName(p), "port": p.port, "reason": "AUTH_REQUIRED", "count": fmt.Sprint(p.dropped.Dropped), "minutes": fmt.Sprint(int(flowWindow.Minutes()))},
+			"Hubble saw %d packets of %s to %s of pod %s dropped in %d minutes: AUTH_REQUIRED", p.dropped.Dropped, m.senderName(p), p.port, m.subject.Path(), int(flowWindow.Minutes())))
+	}
 	if p.dropped == nil {
 		m.findings = append(m.findings, finding("cilium.peer_not_authenticated", m.subject, 0.8, map[string]string{"to": p.to.text, "port": p.port, "policy": p.rule.Policy.Path()},
 			"pod %s complains of %s %s, and %s wants both ends authenticated", m.subject.Path(), p.to.text, p.port, p.rule.Policy))

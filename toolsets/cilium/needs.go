@@ -100,7 +100,8 @@ func (s *scene) needs(ctx context.Context, p *corev1.Pod) []need {
 			out = append(out, n)
 		}
 	}
-	for _, n := range s.complaints(ctx, p) {
+	told, lines := s.complaints(ctx, p)
+	for _, n := range told {
 		add(n)
 	}
 	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
@@ -114,6 +115,10 @@ func (s *scene) needs(ctx context.Context, p *corev1.Pod) []need {
 		for _, x := range said {
 			for _, n := range named(x) {
 				n.why, n.line = "spec", fmt.Sprintf("container %s is told to use %s:%d", c.Name, n.host, n.port)
+				// A complaint may name the host alone.
+				if i := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(strings.ToLower(l), n.host) }); i >= 0 {
+					n.why, n.line = "log", lines[i]
+				}
 				add(n)
 			}
 		}
@@ -121,10 +126,9 @@ func (s *scene) needs(ctx context.Context, p *corev1.Pod) []need {
 	return out
 }
 
-// complaints reads the end of the pod's logs for peers that did not answer. What
-// is older than the log's last quarter of an hour is not of now.
-func (s *scene) complaints(ctx context.Context, p *corev1.Pod) []need {
-	var out []need
+// complaints reads the end of the pod's logs for peers that did not answer, and gives
+// the lines that say so. What is older than a quarter of an hour is not of now.
+func (s *scene) complaints(ctx context.Context, p *corev1.Pod) (out []need, lines []string) {
 	for i, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
 		if i == 4 {
 			break
@@ -145,6 +149,7 @@ func (s *scene) complaints(ctx context.Context, p *corev1.Pod) []need {
 				out = append(out, need{host: "kube-dns.kube-system", port: 53, proto: "UDP", why: "log", line: line, dns: true})
 			}
 			if failing().MatchString(line) && !mute().MatchString(line) {
+				lines = append(lines, line)
 				for _, n := range named(line) {
 					n.why, n.line = "log", line
 					out = append(out, n)
@@ -152,7 +157,7 @@ func (s *scene) complaints(ctx context.Context, p *corev1.Pod) []need {
 			}
 		}
 	}
-	return out
+	return out, lines
 }
 
 // recent is how far back a complaint counts.

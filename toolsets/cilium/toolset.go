@@ -58,6 +58,8 @@ type Config struct {
 	Pods    Pods
 	// Flows may be nil: what Hubble saw is then not seen.
 	Flows Flows
+	// Metrics may be nil: what only metrics tell is then not looked at.
+	Metrics Metrics
 	// Cluster is the name that every reference carries.
 	Cluster string
 	// Now is the clock; with a bundle it stands at the capture time.
@@ -69,6 +71,7 @@ type Toolset struct {
 	objects Objects
 	pods    Pods
 	flows   Flows
+	metrics Metrics
 	cluster string
 	now     func() time.Time
 	tools   []tool.Tool
@@ -103,12 +106,13 @@ func New(c Config) (*Toolset, error) {
 	if c.Flows == nil {
 		c.Flows = noFlows{}
 	}
-	t := &Toolset{objects: c.Objects, pods: c.Pods, flows: c.Flows, cluster: c.Cluster, now: c.Now}
+	t := &Toolset{objects: c.Objects, pods: c.Pods, flows: c.Flows, metrics: c.Metrics, cluster: c.Cluster, now: c.Now}
 	for _, add := range []func() (tool.Tool, error){
 		func() (tool.Tool, error) { return read("cilium_policy", t.policyTool) },
 		func() (tool.Tool, error) { return read("cilium_flows", t.flowsTool) },
 		func() (tool.Tool, error) { return read("cilium_mtls", t.mtlsTool) },
 		func() (tool.Tool, error) { return read("cilium_node", t.nodeTool) },
+		func() (tool.Tool, error) { return read("cilium_status", t.statusTool) },
 	} {
 		one, err := add()
 		if err != nil {

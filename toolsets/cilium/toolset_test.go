@@ -106,7 +106,12 @@ func TestUnknownEndpoints(t *testing.T) {
 		"none, others do":  {ep("engine-0", "ready", `"k8s:app=engine"`), "cilium.endpoint_missing"},
 		"none for anybody": {"", ""},
 	} {
-		res, err := call(t, lab(t, twoPods+c.docs).toolset(t), "cilium_policy", `{"namespace":"serve","pod":"router"}`)
+		l := lab(t, twoPods+c.docs)
+		if res, err := call(t, l.toolset(t), "cilium_policy", `{"namespace":"serve","pod":"router"}`); err != nil || codes(res) != "" {
+			t.Errorf("%s, and the pod is well: %v %q", name, err, codes(res))
+		}
+		l.logs["serve/router/router"] = "2026-11-25T11:59:00Z http://nobody:99: connect timed out\n"
+		res, err := call(t, l.toolset(t), "cilium_policy", `{"namespace":"serve","pod":"router"}`)
 		if err != nil || codes(res) != c.want {
 			t.Errorf("%s: %v %q, want %q", name, err, codes(res), c.want)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -80,6 +81,9 @@ func (t *Toolset) policyTool(ctx context.Context, in PolicyIn) (tool.Output[Poli
 		v.out.Identity, v.out.State = v.ep.identity, v.ep.state
 	}
 	v.selecting()
+	needs := s.needs(ctx, p)
+	// What an endpoint lacks is a fault only for a pod that shows it.
+	v.hurt = t.sick(p) || slices.ContainsFunc(needs, func(n need) bool { return n.why == "log" })
 	v.identity(ctx)
 	if in.ToPod+in.ToService+in.ToHost != "" {
 		to, err := v.asked(ctx, in)
@@ -88,7 +92,7 @@ func (t *Toolset) policyTool(ctx context.Context, in PolicyIn) (tool.Output[Poli
 		}
 		v.pair(ctx, need{host: to.text, port: to.port, proto: orElse(strings.ToUpper(in.Protocol), "TCP"), why: "asked"}, to)
 	} else if len(s.policies) > 0 || s.settings.Mode == "always" {
-		for _, n := range s.needs(ctx, p) {
+		for _, n := range needs {
 			if to, ok := s.resolve(ctx, p.Namespace, n); ok {
 				v.pair(ctx, n, to)
 			}
@@ -104,10 +108,13 @@ func (t *Toolset) policyTool(ctx context.Context, in PolicyIn) (tool.Output[Poli
 // viewing is one answer in the making.
 type viewing struct {
 	*scene
-	pod      *corev1.Pod
-	subject  incident.Ref
-	self     *policy.End
-	ep       *endpoint
+	pod     *corev1.Pod
+	subject incident.Ref
+	self    *policy.End
+	ep      *endpoint
+	hurt    bool
+	// line is a complaint of the pod's log about a peer, named or not.
+	line     string
 	out      PolicyOut
 	findings []incident.Finding
 	edges    []incident.Edge
@@ -271,7 +278,37 @@ func (v *viewing) blame(ctx context.Context, port string, to target, d policy.De
 		v.mistaken(ctx, to, conf)
 		return
 	}
+	if p := v.rejectedFor(to, d, port); p != nil {
+		where := v.t.policyRef(p)
+		v.edge(v.subject, graph.IsolatedBy, where)
+		v.findings = append(v.findings, finding("cilium.policy_invalid", where, conf+0.02, map[string]string{"message": p.Invalid, "from": v.subject.Path(), "to": to.text, "port": port},
+			"%s would let %s reach %s port %s, and Cilium rejects it and does not enforce it: %s", p, v.subject.Path(), to.text, port, p.Invalid))
+	}
 	v.findings = append(v.findings, v.t.denial(by, d, v.subject.Path(), to.text, port, conf))
+}
+
+// rejectedFor finds a rejected policy that would have let the traffic pass.
+func (v *viewing) rejectedFor(to target, d policy.Decision, port string) *policy.Policy {
+	if d.Deny != nil {
+		return nil
+	}
+	number, proto, _ := strings.Cut(port, "/")
+	n, err := strconv.ParseInt(number, 10, 32)
+	if err != nil {
+		return nil
+	}
+	for _, p := range v.policies {
+		if p.Invalid == "" {
+			continue
+		}
+		valid := *p
+		valid.Invalid = ""
+		one := policy.Decide([]*policy.Policy{&valid}, d.Direction, policy.Traffic{From: v.self, To: to.end, Port: int32(n), Proto: proto}, v.settings)
+		if one.Allow != nil && one.Deny == nil {
+			return p
+		}
+	}
+	return nil
 }
 
 // derived gives the end as its pod's own labels make it.

@@ -46,6 +46,7 @@ func Codes() []tool.Code {
 		{Code: "gpu.node_condition", Role: incident.Fault, Severity: incident.Warning, Kinds: s("Node"), Params: s("condition"), Optional: s("reason", "message"), Text: "A GPU monitor set a condition on the node that names no XID."},
 		{Code: "gpu.node_gpu_fault", Role: incident.Fault, Severity: incident.Warning, Kinds: s("Node"), Params: s("gpu", "why"), Text: "A GPU of the node is at fault."},
 		{Code: "gpu.software_failed", Role: incident.Fault, Severity: incident.Critical, Kinds: s("Node"), Params: s("component", "pod", "why", "agents"), Text: "Driver, toolkit, plugin or validator of the node does not come up; what waits for it is not named."},
+		{Code: "gpu.driver_unusable", Role: incident.Fault, Severity: incident.Critical, Kinds: s("Node"), Params: s("means", "do", "pod"), Text: "The node cannot give a container its GPU: driver, library or runtime handler are missing or do not fit."},
 		{Code: "gpu.mps_down", Role: incident.Fault, Severity: incident.Critical, Kinds: s("Node"), Params: s("pod", "why", "agents"), Text: "The MPS control daemon of the node is down."},
 		{Code: "gpu.exporter_down", Role: incident.Fault, Severity: incident.Warning, Kinds: s("Node"), Params: s("pod", "why"), Text: "The DCGM exporter of the node is down: its GPUs are not seen."},
 		{Code: "gpu.mig_config_failed", Role: incident.Fault, Severity: incident.Critical, Kinds: s("Node"), Params: s("config", "state"), Text: "The MIG manager could not cut the node's GPUs as wanted."},

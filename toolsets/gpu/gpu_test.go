@@ -12,8 +12,6 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/gpu"
 )
 
-const own = `exported_namespace="a",exported_pod="p",exported_container="main",namespace="gpu-operator",pod="nvidia-dcgm-exporter-x"`
-
 func kernel(i, code int, text string) string {
 	return fmt.Sprintf("NVRM: Xid (PCI:%s): %d, pid=7, name=python3, %s", strings.TrimSuffix(pci(i), ".0"), code, text)
 }

@@ -133,6 +133,7 @@ func (t *Toolset) healthOfPod(ctx context.Context, in HealthIn) (tool.Output[Hea
 	v.doubtful(m, ref, requested(p))
 	v.conditions(m)
 	v.software(m)
+	v.start(ctx, p, &out)
 	// What is only perhaps the pod's says nothing of it by name.
 	v.findings = slices.DeleteFunc(v.findings, func(f incident.Finding) bool {
 		c := m.byDevice(f.Subject)
@@ -154,6 +155,10 @@ func (t *Toolset) healthOfEnded(ctx context.Context, p *corev1.Pod, out Health) 
 		}
 		out.Notes = append(out.Notes, "node "+p.Spec.NodeName+" does not exist any more")
 		return tool.Output[Health]{Data: out, Text: fmt.Sprintf("pod %s/%s has ended and its node %s is gone", p.Namespace, p.Name, p.Spec.NodeName)}, nil
+	}
+	if v.turnedAway(m, p) {
+		t.fill(&out, m, everyCard)
+		return tool.Output[Health]{Data: out, Findings: v.findings, Edges: v.edges, Text: v.text(t.head(m, &out, fmt.Sprintf("pod %s/%s, which the kubelet refused,", p.Namespace, p.Name)))}, nil
 	}
 	from, to := lived(p, t.Now())
 	hit := func(c *card) bool {
@@ -268,7 +273,7 @@ func (t *Toolset) head(m *machine, out *Health, of string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %d GPUs looked at on node %s. Telemetry: %s.", of, len(out.GPUs), m.name, out.Telemetry)
 	for _, c := range out.GPUs {
-		fmt.Fprintf(&b, "\nGPU %s", firstOf(c.Index, c.Device))
+		fmt.Fprintf(&b, "\nGPU %s", firstOf(c.Index, c.Device[strings.LastIndexByte(c.Device, '/')+1:]))
 		for _, w := range []struct {
 			say string
 			val *float64
@@ -295,6 +300,9 @@ func (t *Toolset) head(m *machine, out *Health, of string) string {
 func (t *Toolset) fill(out *Health, m *machine, want func(*card) bool) {
 	out.Notes = append(out.Notes, m.notes...)
 	out.Telemetry = m.told()
+	if s := m.node.Labels["nvidia.com/gpu.sharing-strategy"]; s != "" && s != "none" {
+		out.Notes = append(out.Notes, fmt.Sprintf("the GPUs of the node are shared (%s, %s replicas of each): one series speaks of all who share a GPU", s, firstOf(m.node.Labels["nvidia.com/gpu.replicas"], "several")))
+	}
 	for _, a := range m.agents() {
 		out.Software = append(out.Software, AgentOut{a.name, a.pod.Namespace + "/" + a.pod.Name, firstOf(a.why, "ready")})
 	}

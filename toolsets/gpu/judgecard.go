@@ -114,13 +114,15 @@ func (v *verdict) memory(m *machine, c *card) {
 
 // Bits of the clock event reasons (nvml.h).
 const (
-	bitPowerCap   = 0x4
-	bitHW         = 0x8
-	bitThermal    = 0x20
-	bitHWThermal  = 0x40
-	bitBrake      = 0x80
-	bitBoardLimit = 0x200
-	bitReliable   = 0x400
+	// bitApplication is set where somebody fixed the clocks.
+	bitApplication = 0x2
+	bitPowerCap    = 0x4
+	bitHW          = 0x8
+	bitThermal     = 0x20
+	bitHWThermal   = 0x40
+	bitBrake       = 0x80
+	bitBoardLimit  = 0x200
+	bitReliable    = 0x400
 )
 
 // clocks judges what holds the clocks down, under load only.

@@ -3,6 +3,7 @@ package gpu
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -52,7 +53,7 @@ type gang struct {
 	name   string
 	labels map[string]string
 	// step says that its members wait for each other: a training job, a group of
-	// ranks. The replicas of a Deployment do not.
+	// ranks. Replicas do not, nor need the workers of a Ray cluster.
 	step bool
 }
 
@@ -61,19 +62,21 @@ type gang struct {
 func gangLabels() []string {
 	return []string{
 		"jobset.sigs.k8s.io/jobset-name", "training.kubeflow.org/job-name", "leaderworkerset.sigs.k8s.io/group-key", "leaderworkerset.sigs.k8s.io/name",
-		"ray.io/cluster", "volcano.sh/job-name", "batch.kubernetes.io/job-name", "job-name",
+		"volcano.sh/job-name", "batch.kubernetes.io/job-name", "job-name", rayCluster,
 	}
 }
+
+const rayCluster = "ray.io/cluster"
 
 // gangOf tells which job a pod belongs to.
 func gangOf(p *corev1.Pod) gang {
 	for _, l := range gangLabels() {
 		if v := p.Labels[l]; v != "" {
-			return gang{name: l + "=" + v, labels: map[string]string{l: v}, step: true}
+			return gang{name: l + "=" + v, labels: map[string]string{l: v}, step: l != rayCluster}
 		}
 	}
 	if o := metav1.GetControllerOf(p); o != nil {
-		return gang{name: o.Kind + "/" + o.Name, step: o.Kind != "ReplicaSet" && o.Kind != "DaemonSet"}
+		return gang{name: o.Kind + "/" + o.Name, step: o.Kind == "Job" || strings.HasSuffix(o.Kind, "Job") && o.Kind != "CronJob"}
 	}
 	return gang{}
 }
@@ -259,17 +262,36 @@ func figuresOf(peers []peer, name string) (vals []float64, of []int) {
 // compare finds the GPU that holds the job up: one whose clock is low under the
 // same load, and the rank that is idle while the others wait for it.
 func (t *Toolset) compare(v *verdict, g gang, p *corev1.Pod, peers []peer, out *Peers) {
-	busy := slices.DeleteFunc(slices.Clone(peers), func(o peer) bool { return o.fig[load] < t.limits["load"].Value })
+	models := map[string][]peer{}
+	for _, o := range peers {
+		if o.fig[load] >= t.limits["load"].Value {
+			models[o.model] = append(models[o.model], o)
+		}
+	}
+	for _, model := range slices.Sorted(maps.Keys(models)) {
+		t.apart(v, g, p, models[model], out)
+	}
+	if g.step && len(peers) >= 3 {
+		t.absent(v, g, p, peers, out)
+		t.others(v, g, p, peers)
+	}
+}
+
+// apart finds the GPU of one model whose figures stand below those of its peers.
+func (t *Toolset) apart(v *verdict, g gang, p *corev1.Pod, busy []peer, out *Peers) {
 	l := t.limits["apart"]
 	for _, name := range []string{smClock, power, tensor} {
 		vals, of := figuresOf(busy, name)
 		for _, o := range metric.Outliers(vals, l.Value) {
 			one := busy[of[o.Index]]
-			if o.Value >= o.Median || one.model != busy[of[(o.Index+1)%len(of)]].model {
+			if o.Value >= o.Median {
 				continue
 			}
 			msg := fmt.Sprintf("%s of pod %s/%s: %s %s over the last %s, the median of %d GPUs of %s is %s at the same load (%.0f %%)",
 				one.label(), one.pod.Namespace, one.pod.Name, name, unit(name, o.Value), span(recent), len(vals), out.Group, unit(name, o.Median), one.fig[load])
+			if share, _ := one.reasons(one.m.tel.to); name == smClock && share[bitApplication] > 0 {
+				msg += fmt.Sprintf("; somebody has set its clocks (clock event reasons, bit 0x2, in %.0f %% of the samples)", share[bitApplication]*100)
+			}
 			f := incident.Finding{Code: "gpu.straggler", Message: msg, Confidence: 0.6, Params: params("figure", name, "value", unit(name, o.Value), "median", unit(name, o.Median), "peers", fmt.Sprint(len(vals)))}
 			if name != smClock {
 				// Less power or less work alone may be the share of the work.
@@ -281,21 +303,26 @@ func (t *Toolset) compare(v *verdict, g gang, p *corev1.Pod, peers []peer, out *
 			t.tie(v, g, p, one)
 		}
 	}
-	if !g.step || len(peers) < 3 {
-		return
-	}
+}
+
+// absent finds the rank whose GPU is idle while those of all others are busy.
+func (t *Toolset) absent(v *verdict, g gang, p *corev1.Pod, peers []peer, out *Peers) {
 	// In a collective all ranks spin at full load; the one that is idle is not in it.
 	full := slices.DeleteFunc(slices.Clone(peers), func(o peer) bool { return o.fig[load] < 90 })
 	for _, one := range peers {
 		if idle, ok := one.fig[load]; ok && idle < 5 && len(full) >= 2 && len(full) == len(peers)-1 {
 			v.find(incident.Finding{Code: "gpu.rank_idle", Subject: t.podRef(one.pod.Namespace, one.pod.Name), Confidence: 0.6,
-				Message: fmt.Sprintf("pod %s/%s: its %s is at %.0f %% load over the last %s while the other %d GPUs of %s are at 90 %% and more: this rank is not in the collective that the others wait in", one.pod.Namespace, one.pod.Name, one.label(), idle, span(recent), len(full), out.Group),
+				Message: fmt.Sprintf("pod %s/%s: its %s is at %.0f %% load over the last %s while the other %d GPUs of %s are at 90 %% and more: this rank does not take part in what the others do or wait for", one.pod.Namespace, one.pod.Name, one.label(), idle, span(recent), len(full), out.Group),
 				Params:  params("gpu", one.short(), "peers", fmt.Sprint(len(full)))})
 			v.edge(one.edgesOf(holder{pod: t.podRef(one.pod.Namespace, one.pod.Name)})...)
 			t.tie(v, g, p, one)
 		}
 	}
-	// What is wrong with the others' GPUs holds this pod up too: they work in step.
+}
+
+// others judges the GPUs of the other pods: what is wrong with them holds this pod
+// up too, since they work in step.
+func (t *Toolset) others(v *verdict, g gang, p *corev1.Pod, peers []peer) {
 	seen := map[*machine]bool{}
 	for _, one := range peers {
 		if seen[one.m] {
@@ -305,9 +332,10 @@ func (t *Toolset) compare(v *verdict, g gang, p *corev1.Pod, peers []peer, out *
 		m := one.m
 		sub := t.verdict()
 		sub.judge(m, func(c *card) bool { return slices.ContainsFunc(peers, func(o peer) bool { return o.card == c }) })
-		for c, why := range sub.hurt {
-			i := slices.IndexFunc(peers, func(o peer) bool { return o.card == c })
-			if i < 0 || peers[i].pod.Name == p.Name {
+		for i, o := range peers {
+			c := o.card
+			why, ok := sub.hurt[c]
+			if !ok || o.m != m || o.pod.Name == p.Name {
 				continue
 			}
 			v.lines = append(v.lines, why)

@@ -240,13 +240,15 @@ func TestStragglers(t *testing.T) {
 		finds []string
 		text  string
 	}{
-		"equal":                   {world{objects: []string{four, pod("p", all, "")}, series: busy(4)}, []string{}, "4 GPUs in 1 pods"},
-		"a low clock":             {world{objects: []string{four, pod("p", all, "")}, series: low("DCGM_FI_DEV_SM_CLOCK", "1200x120")}, []string{"fault gpu.straggler " + dev, "symptom gpu.job_held_up Pod a/p"}, "1200 MHz over the last 10 minutes, the median of 4 GPUs of the pod alone is 1755 MHz"},
-		"less power alone":        {world{objects: []string{four, pod("p", all, "")}, series: low("DCGM_FI_DEV_POWER_USAGE", "400x120")}, []string{"context gpu.uneven " + dev}, "power 400 W"},
-		"two GPUs prove nothing":  {world{objects: []string{node(`, nvidia.com/gpu: "2"`, ""), pod("p", `, resources: {limits: {nvidia.com/gpu: "2"}}`, "")}, series: append(busy(1), gauge("DCGM_FI_DEV_GPU_UTIL", 1, "97x120", ""), gauge("DCGM_FI_DEV_SM_CLOCK", 1, "1200x120", ""))}, []string{}, ""},
-		"no metrics at all":       {world{objects: []string{four, pod("p", all, "")}}, []string{}, "Prometheus not configured"},
-		"no exporter on the node": {world{objects: []string{four, pod("p", all, "")}, series: []string{"up 1x120"}}, []string{}, "no DCGM exporter runs there"},
-		"no GPU":                  {world{objects: []string{four, pod("p", "", "")}, series: busy(4)}, []string{}, "holds no GPU"},
+		"equal":                     {world{objects: []string{four, pod("p", all, "")}, series: busy(4)}, []string{}, "4 GPUs in 1 pods"},
+		"a low clock":               {world{objects: []string{four, pod("p", all, "")}, series: low("DCGM_FI_DEV_SM_CLOCK", "1200x120")}, []string{"fault gpu.straggler " + dev, "symptom gpu.job_held_up Pod a/p"}, "1200 MHz over the last 10 minutes, the median of 4 GPUs of the pod alone is 1755 MHz"},
+		"a clock that somebody set": {world{objects: []string{four, pod("p", all, "")}, series: append(low("DCGM_FI_DEV_SM_CLOCK", "1200x120"), gauge("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", 2, "2x120", ""))}, []string{"fault gpu.straggler " + dev, "symptom gpu.job_held_up Pod a/p"}, "somebody has set its clocks"},
+		"two models in one job":     {world{objects: []string{four, pod("p", all, "")}, series: append(busy(2), strings.ReplaceAll(strings.Join(busy(4)[6:], "\n"), "H100 80GB HBM3", "A30"), strings.ReplaceAll(gauge("DCGM_FI_DEV_SM_CLOCK", 3, "900x120", `,x="y"`), "H100 80GB HBM3", "A30"))}, []string{}, "4 GPUs"},
+		"less power alone":          {world{objects: []string{four, pod("p", all, "")}, series: low("DCGM_FI_DEV_POWER_USAGE", "400x120")}, []string{"context gpu.uneven " + dev}, "power 400 W"},
+		"two GPUs prove nothing":    {world{objects: []string{node(`, nvidia.com/gpu: "2"`, ""), pod("p", `, resources: {limits: {nvidia.com/gpu: "2"}}`, "")}, series: append(busy(1), gauge("DCGM_FI_DEV_GPU_UTIL", 1, "97x120", ""), gauge("DCGM_FI_DEV_SM_CLOCK", 1, "1200x120", ""))}, []string{}, ""},
+		"no metrics at all":         {world{objects: []string{four, pod("p", all, "")}}, []string{}, "Prometheus not configured"},
+		"no exporter on the node":   {world{objects: []string{four, pod("p", all, "")}, series: []string{"up 1x120"}}, []string{}, "no DCGM exporter runs there"},
+		"no GPU":                    {world{objects: []string{four, pod("p", "", "")}, series: busy(4)}, []string{}, "holds no GPU"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -437,5 +439,41 @@ func TestSurveyOfManyNodes(t *testing.T) {
 	slices.Sort(in)
 	if out.Nodes != 40 || out.Looked != 3 || !slices.Equal(in, []string{"n1", "n23"}) {
 		t.Errorf("%d nodes, %d looked at, trouble on %v\n%s", out.Nodes, out.Looked, in, res.Text)
+	}
+}
+
+func TestContainersThatAreRefused(t *testing.T) {
+	t.Parallel()
+	waiting := `
+  conditions: [{type: Ready, status: "False"}]
+  containerStatuses: [{name: main, ready: false, restartCount: 3, image: i, imageID: i, state: {waiting: {reason: RunContainerError}}}]`
+	told := func(message string, before time.Duration) string {
+		return strings.NewReplacer("n1.", "p.", "namespace: default", "namespace: a", "{kind: Node, name: n1, uid: n1}", "{kind: Pod, name: p, namespace: a}").Replace(event("Failed", message, before))
+	}
+	for name, tc := range map[string]struct {
+		status, message string
+		before          time.Duration
+		want            string
+	}{
+		"versions":           {waiting, "nvidia-container-cli: initialization error: nvml error: driver/library version mismatch: unknown", time.Minute, "different versions"},
+		"not loaded":         {waiting, "nvidia-container-cli: initialization error: nvml error: driver not loaded: unknown", time.Minute, "is not loaded"},
+		"handler":            {waiting, `failed to get sandbox runtime: no runtime for "nvidia" is configured`, time.Minute, "knows no handler nvidia"},
+		"a GPU that is gone": {waiting, "nvidia-container-cli: device error: GPU-1: unknown device: unknown", time.Minute, "not there any more"},
+		"long ago":           {waiting, "nvidia-container-cli: initialization error: nvml error: driver not loaded: unknown", 2 * time.Hour, ""},
+		"another reason":     {waiting, `exec: "serve": executable file not found in $PATH`, time.Minute, ""},
+		"it runs now":        {"", "nvidia-container-cli: initialization error: nvml error: driver not loaded: unknown", time.Minute, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := world{objects: []string{node(`, nvidia.com/gpu: "2"`, ""), pod("p", oneGPU, tc.status), told(tc.message, tc.before)}}
+			res := must(t, lab(t, w), "gpu_health", gpu.HealthIn{Namespace: "a", Pod: "p"})
+			want := []string{}
+			if tc.want != "" {
+				want = []string{"fault gpu.driver_unusable Node n1"}
+			}
+			if diff := cmp.Diff(want, said(res.Findings)); diff != "" || !strings.Contains(res.Text, tc.want) {
+				t.Errorf("%s\n%s", diff, res.Text)
+			}
+		})
 	}
 }

@@ -48,3 +48,20 @@ func TestLimits(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	if got, err := loadStarts(); err != nil || len(got) < 10 {
+		t.Errorf("%d %v", len(got), err)
+	}
+}
+
+func FuzzAround(f *testing.F) {
+	f.Add("Error: nvml error: driver not loaded: unknown", "nvml error")
+	f.Add("\xffİ nvml", "nvml")
+	f.Fuzz(func(t *testing.T, message, like string) {
+		if got := around(message, like); len(got) > len(like)+2*80 {
+			t.Fatalf("%d bytes", len(got))
+		}
+	})
+}

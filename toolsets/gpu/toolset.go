@@ -100,6 +100,7 @@ type Toolset struct {
 	table  *xid.Table
 	alias  *alias.Table
 	limits limits
+	starts []refusal
 	node   *shelf[*machine]
 	looked *shelf[tool.Status]
 	unseen gaps
@@ -158,6 +159,9 @@ func New(c Config) (*Toolset, error) {
 		return nil, fmt.Errorf("gpu: %w", err)
 	}
 	if t.limits, err = loadLimits(); err != nil {
+		return nil, fmt.Errorf("gpu: %w", err)
+	}
+	if t.starts, err = loadStarts(); err != nil {
 		return nil, fmt.Errorf("gpu: %w", err)
 	}
 	for _, mk := range []func() (tool.Tool, error){t.healthTool, t.peersTool, t.surveyTool, t.xidTool} {

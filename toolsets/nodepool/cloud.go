@@ -54,6 +54,8 @@ type CloudPool struct {
 	Deadline time.Time `json:"deadline,omitzero"`
 	// Rollback lists the versions the provider would go back to.
 	Rollback []Rollback `json:"rollback,omitempty"`
+	// Note says what of the pool could not be read.
+	Note string `json:"note,omitempty"`
 }
 
 // Rollback is a version that a pool ran before and may go back to.

@@ -27,6 +27,9 @@ func Codes() []tool.Code {
 		context("pools_differ", strs("NodePool", "MachineDeployment"), strs("pool", "other", "differences"), "Two pools with the same machines differ."),
 		context("node_upgrading", strs("Node"), strs("pool", "phase"), "The node is cordoned while its pool is being upgraded."),
 
+		fault("autoscaler_down", strs("Deployment"), strs("ready", "wanted"), nil, "The autoscaler is scaled to zero, so no pool grows."),
+		{Code: "nodepool.autoscaler_failing", Role: incident.Fault, Severity: incident.Warning, Kinds: strs("Deployment"), Params: strs("ready", "wanted"), Text: "No replica of the autoscaler is ready, so no pool grows; what fails them is the deeper cause."},
+		fault("autoscaler_silent", strs("ConfigMap"), strs("since"), nil, "The cluster autoscaler has stopped writing its status."),
 		fault("max_size_reached", pools, strs("pool", "max", "count"), strs("message"), "The pool that would help is at its maximum size."),
 		fault("limit_reached", strs("NodePool"), strs("pool", "resource", "limit", "used"), strs("message"), "The limits of the Karpenter NodePool are used up."),
 		fault("quota_exceeded", claims, cloudy, more, "A quota of the cloud keeps the pool from growing."),

@@ -119,10 +119,15 @@ func (l *look) waits(ctx context.Context, p *corev1.Pod, out *Growth) {
 		l.v.gap("events of "+p.Name, err)
 	}
 	fits := l.fits(ctx, p, out)
+	if msg := refusal(p, evs); msg != "" && !shortage(msg) {
+		l.v.line("the scheduler does not count a shortage: %s", oneLine(msg, 300))
+		fits = nil // another node like these would not help
+	}
 	said, ok := newest(evs)
 	if !ok {
 		l.v.line("no autoscaler has said anything of pod %s", p.Name)
 		l.silent(ctx, p, fits)
+		l.down(ctx, p, fits)
 		return
 	}
 	out.Said = said.Reason + ": " + said.Message
@@ -144,6 +149,31 @@ func (l *look) waits(ctx context.Context, p *corev1.Pod, out *Growth) {
 		out.Reasons = karpenterReasons(said.Message)
 		l.karpenterDeclines(ctx, p, said, out.Reasons)
 	}
+}
+
+// refusal is the scheduler's last word on a pod.
+func refusal(p *corev1.Pod, evs []Event) string {
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && c.Message != "" {
+			return c.Message
+		}
+	}
+	i := slices.IndexFunc(evs, func(e Event) bool { return e.Reason == "FailedScheduling" && e.Source != "karpenter" })
+	if i < 0 {
+		return ""
+	}
+	return evs[i].Message
+}
+
+// shortage reports whether one more node of a kind that is there could help: nodes
+// lack something that pods use up, or there is no node that the pod may use.
+func shortage(msg string) bool {
+	for _, s := range []string{"Insufficient ", "cannot allocate all claims", "Too many pods", "free ports", "exceed max volume count", "didn't match Pod's node affinity", "anti-affinity", "topology spread", "untolerated taint", "were unschedulable", "no nodes available", "were out of disk"} {
+		if strings.Contains(msg, s) {
+			return true
+		}
+	}
+	return false
 }
 
 func orWord(s, or string) string {

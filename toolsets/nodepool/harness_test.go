@@ -124,7 +124,7 @@ func key(o map[string]any) string {
 
 // apiVersions of the kinds in fixtures, which leave them out.
 var apiVersions = map[string]string{
-	"NodePool": "karpenter.sh/v1", "NodeClaim": "karpenter.sh/v1", "EC2NodeClass": "karpenter.k8s.aws/v1", "MachineDeployment": "cluster.x-k8s.io/v1beta2", "Machine": "cluster.x-k8s.io/v1beta2",
+	"Deployment": "apps/v1", "NodePool": "karpenter.sh/v1", "NodeClaim": "karpenter.sh/v1", "EC2NodeClass": "karpenter.k8s.aws/v1", "MachineDeployment": "cluster.x-k8s.io/v1beta2", "Machine": "cluster.x-k8s.io/v1beta2",
 }
 
 func (s *scene) start(t *testing.T) *nodepool.Toolset {
@@ -179,7 +179,7 @@ func toolsetOf(t *testing.T, srv *sourcetest.Server, clouds ...nodepool.Cloud) *
 	t.Helper()
 	s := srv.Source(func() time.Time { return noon })
 	ts, err := nodepool.New(nodepool.Config{Cluster: "test", Now: func() time.Time { return noon }, Clouds: clouds, Reads: nodepool.Reads{
-		Nodes: s.Nodes, Pod: s.Pod, Pods: s.Pods, Claim: s.PVC, Volume: s.PV,
+		Nodes: s.Nodes, Pod: s.Pod, Pods: s.Pods, Claim: s.PVC, Volume: s.PV, Deployments: s.Deployments,
 		ConfigMap: func(ctx context.Context, namespace, name string) (map[string]string, error) {
 			o, err := s.Get(ctx, s.Ref("", "ConfigMap", namespace, name))
 			if err != nil {

@@ -161,6 +161,9 @@ func (l *look) view(ctx context.Context, q *pool, detail bool) PoolView {
 		if c.Strategy != "" {
 			text += ", upgrades by " + c.Strategy
 		}
+		if c.Note != "" {
+			text += "; not seen: " + oneLine(c.Note, 300)
+		}
 		if c.Error != "" {
 			text += ": " + oneLine(strings.TrimSpace(c.ErrorCode+" "+c.Error), 300)
 		}
@@ -187,8 +190,11 @@ func (l *look) upgrade(ctx context.Context, q *pool, v *PoolView, detail bool) {
 			}
 			phase = phaseOf(cs, pods)
 		}
-		if q.cloud == nil {
-			v.Phase = phase
+		switch {
+		case q.cloud == nil, q.cloud.Phase == PhaseUpgrading:
+			v.Phase = phase // AKS has no word for the steps of its own upgrades
+		default:
+			phase = q.cloud.Phase
 		}
 		l.v.find("nodepool.images_mixed", 0, ref, map[string]string{"pool": q.name, "old": cs[0].image, "new": cs[len(cs)-1].image, "phase": phase},
 			"pool %s has %s; as it looks, it is in phase %s", q.name, colourText(cs), phase)

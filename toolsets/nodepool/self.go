@@ -14,7 +14,8 @@ func (t *Toolset) Describe() tool.Description {
 			{Verbs: []string{"list"}, Resources: []string{"nodepools.karpenter.sh", "nodeclaims.karpenter.sh"}, For: "limits and conditions of Karpenter"},
 			{Verbs: []string{"list"}, Resources: []string{"machinedeployments.cluster.x-k8s.io", "machines.cluster.x-k8s.io"}, For: "machines that Cluster API could not make"},
 		},
-		Found: "the API server; a cloud is asked only where it is configured or recorded in the bundle",
+		Config: "azure, gke",
+		Found:  "the API server; a cloud is asked only where it is configured or recorded in the bundle",
 		Sources: []string{
 			"cluster-autoscaler events and status ConfigMap, both formats; Karpenter v1 NodePool and NodeClaim; Cluster API v1beta1 and v1beta2",
 			"error codes of Azure, AWS and Google Cloud, each row with its source in errors.json",

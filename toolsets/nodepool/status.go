@@ -17,7 +17,9 @@ import (
 type caStatus struct {
 	// running is its own word: Running, Initializing.
 	running string
-	groups  []group
+	// at is when it was written; zero where that is not said.
+	at     time.Time
+	groups []group
 }
 
 // group is one node group of the autoscaler. Figures that it does not give are -1.
@@ -45,6 +47,7 @@ func parseStatus(s string) (*caStatus, error) {
 	}
 	var y struct {
 		AutoscalerStatus string `json:"autoscalerStatus"`
+		Time             string `json:"time"`
 		NodeGroups       []struct {
 			Name   string `json:"name"`
 			Health struct {
@@ -74,7 +77,7 @@ func parseStatus(s string) (*caStatus, error) {
 	if err := yaml.Unmarshal([]byte(s), &y); err != nil {
 		return nil, &tool.Error{Kind: tool.Internal, User: "the status of the cluster autoscaler cannot be read: it is neither of the two formats known", Err: err}
 	}
-	st := &caStatus{running: y.AutoscalerStatus}
+	st := &caStatus{running: y.AutoscalerStatus, at: when(y.Time)}
 	for _, g := range y.NodeGroups {
 		if g.Name == "" {
 			continue
@@ -112,6 +115,8 @@ func parseText(s string) *caStatus {
 	if strings.Contains(s, "Initializing") {
 		st.running = "Initializing"
 	}
+	head, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimSpace(s), "Cluster-autoscaler status at "), "\n")
+	st.at = when(strings.TrimSuffix(head, ":"))
 	figures := regexp.MustCompile(`(\w+)=(\d+)`)
 	var g *group
 	section := ""

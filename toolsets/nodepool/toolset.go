@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -40,6 +41,8 @@ type Reads struct {
 	// Claim and Volume tell where the volumes of a pod can be reached from.
 	Claim  func(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error)
 	Volume func(ctx context.Context, name string) (*corev1.PersistentVolume, error)
+	// Deployments of a namespace, all of them where it is empty.
+	Deployments func(ctx context.Context, namespace string) ([]*appsv1.Deployment, error)
 	// ConfigMap gives the data of a ConfigMap.
 	ConfigMap func(ctx context.Context, namespace, name string) (map[string]string, error)
 	// List reads all objects of a kind, written as "nodepools.karpenter.sh".
@@ -103,6 +106,7 @@ func New(c Config) (*Toolset, error) {
 		{"Nodes", r.Nodes == nil},
 		{"Pod", r.Pod == nil},
 		{"Pods", r.Pods == nil},
+		{"Deployments", r.Deployments == nil},
 		{"Claim", r.Claim == nil},
 		{"Volume", r.Volume == nil},
 		{"ConfigMap", r.ConfigMap == nil},

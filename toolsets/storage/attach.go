@@ -20,6 +20,7 @@ func (l *look) judge(ctx context.Context, p *corev1.Pod, m *mountOf, evs []Event
 	case m.pv == nil:
 		l.provisioning(ctx, m)
 	case p.Spec.NodeName == "":
+		l.home(ctx, m)
 		l.full(ctx, p, m, evs)
 	case m.driver != "":
 		l.onNode(ctx, p, m, evs)

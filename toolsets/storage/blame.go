@@ -62,6 +62,27 @@ func (l *look) waitsForProvisioner(ctx context.Context, m *mountOf, evs []Event)
 	l.servers(ctx, l.t.claimRef(m.claim.Namespace, m.claim.Name), sc.Provisioner, "provisioner")
 }
 
+// resize says why a volume that was to be enlarged still has its old size.
+func (l *look) resize(ctx context.Context, m *mountOf) {
+	c := m.claim
+	want, have := c.Spec.Resources.Requests[corev1.ResourceStorage], c.Status.Capacity[corev1.ResourceStorage]
+	if have.IsZero() || want.Cmp(have) <= 0 {
+		return
+	}
+	l.v.line("claim %s has %s and asks for %s", c.Name, have.String(), want.String())
+	evs := l.events(ctx, "PersistentVolumeClaim", c.Namespace, c.Name)
+	i := slices.IndexFunc(evs, func(e Event) bool {
+		return e.Warning && (e.Reason == "VolumeResizeFailed" || e.Reason == "FileSystemResizeFailed")
+	})
+	if i < 0 || slices.ContainsFunc(evs, func(e Event) bool {
+		return (e.Reason == "VolumeResizeSuccessful" || e.Reason == "FileSystemResizeSuccessful") && e.Last.After(evs[i].Last)
+	}) {
+		return
+	}
+	l.v.find("storage.resize_failed", 0.95, l.t.claimRef(c.Namespace, c.Name), map[string]string{"size": have.String(), "wanted": want.String(), "message": oneLine(evs[i].Message, 400)},
+		"claim %s was to grow from %s to %s and did not: %s", c.Name, have.String(), want.String(), oneLine(evs[i].Message, 400))
+}
+
 // mounting reads what the kubelet says of mounting an attached volume.
 func (l *look) mounting(ctx context.Context, p *corev1.Pod, m *mountOf, evs []Event) {
 	for _, e := range evs {

@@ -28,7 +28,7 @@ func (t *Toolset) Checks() []tool.Check {
 			// A volume says nothing of itself; what it is attached by does.
 			Name: "volume", Tool: "storage_volumes", Applies: kind("", "PersistentVolume"), Through: true,
 			Args:   func(r incident.Ref) any { return VolumesIn{PV: r.Name} },
-			Follow: []string{graph.AttachedBy, graph.ServedBy},
+			Follow: []string{graph.AttachedBy, graph.AttachedTo, graph.ServedBy},
 		},
 		{
 			Name: "attachment", Tool: "storage_volumes", Applies: kind(storageGroup, "VolumeAttachment"),

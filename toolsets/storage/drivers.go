@@ -327,11 +327,12 @@ func (l *look) servers(ctx context.Context, from incident.Ref, driver, role stri
 			l.v.line("%s, which holds the %s of driver %s, has to act: %d of %d replicas are ready", c.ref, role, driver, c.ready, c.wanted)
 			continue
 		}
-		what := fmt.Sprintf("none of its %d replicas is ready", c.wanted)
+		// What fails its pods is the deeper cause, where it is seen.
+		code, what := "storage.controller_failing", fmt.Sprintf("none of its %d replicas is ready", c.wanted)
 		if c.wanted == 0 {
-			what = "it is scaled to zero"
+			code, what = "storage.controller_down", "it is scaled to zero"
 		}
-		l.v.find("storage.controller_down", 0.92, c.ref, map[string]string{"driver": driver, "role": role, "ready": strconv.Itoa(c.ready), "wanted": strconv.Itoa(c.wanted)},
+		l.v.find(code, 0.92, c.ref, map[string]string{"driver": driver, "role": role, "ready": strconv.Itoa(c.ready), "wanted": strconv.Itoa(c.wanted)},
 			"%s, which holds the %s of driver %s, does not run: %s", c.ref, role, driver, what)
 	}
 	if len(controllers) == 0 {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
+	"github.com/gumshoe-ai/gumshoe/agent/tool/metric"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube/source/sourcetest"
 	"github.com/gumshoe-ai/gumshoe/toolsets/storage"
 )
@@ -43,7 +44,9 @@ type scene struct {
 	// Findings, "code on Kind ns/name"; no other symptom or fault may be there.
 	Findings []string `json:"findings"`
 	Says     []string `json:"says"`
-	Edges    []string `json:"edges"`
+	// Reads is what the containers read together, in MB/s, a point a minute.
+	Reads []float64 `json:"reads"`
+	Edges []string  `json:"edges"`
 
 	objects []map[string]any
 }
@@ -147,7 +150,24 @@ func (s *scene) start(t *testing.T) *storage.Toolset {
 		}
 		srv.AddYAML(string(doc))
 	}
+	if s.Reads != nil {
+		return toolsetWith(t, srv, fixedMetrics(s.Reads))
+	}
 	return toolsetOf(t, srv)
+}
+
+// fixedMetrics answers every range with the same points.
+type fixedMetrics []float64
+
+func (m fixedMetrics) Range(_ context.Context, expr string, _, to time.Time, step time.Duration) ([]metric.Series, error) {
+	if len(m) == 0 || !strings.Contains(expr, "container_fs_reads_bytes_total") {
+		return nil, &tool.Error{Kind: tool.NotServed, User: "no Prometheus"}
+	}
+	var out metric.Series
+	for i, v := range m {
+		out.Points = append(out.Points, metric.Point{At: to.Add(-time.Duration(len(m)-i) * step), Value: v * 1e6})
+	}
+	return []metric.Series{out}, nil
 }
 
 func unstructuredTime(u *unstructured.Unstructured, at time.Time) {
@@ -156,10 +176,14 @@ func unstructuredTime(u *unstructured.Unstructured, at time.Time) {
 }
 
 func toolsetOf(t *testing.T, srv *sourcetest.Server) *storage.Toolset {
+	return toolsetWith(t, srv, nil)
+}
+
+func toolsetWith(t *testing.T, srv *sourcetest.Server, m storage.Metrics) *storage.Toolset {
 	t.Helper()
 	s := srv.Source(func() time.Time { return noon })
-	ts, err := storage.New(storage.Config{Cluster: "test", Now: func() time.Time { return noon }, Reads: storage.Reads{
-		Pod: s.Pod, Pods: s.Pods, PodsOnNode: s.PodsOnNode, Node: s.Node, Nodes: s.Nodes, Claim: s.PVC, Volume: s.PV, Class: s.StorageClass,
+	ts, err := storage.New(storage.Config{Cluster: "test", Metrics: m, Now: func() time.Time { return noon }, Reads: storage.Reads{
+		Pod: s.Pod, Pods: s.Pods, PodsOnNode: s.PodsOnNode, Node: s.Node, Nodes: s.Nodes, Claim: s.PVC, Volume: s.PV, Volumes: s.PVs, Class: s.StorageClass,
 		Attachments: s.VolumeAttachments, CSINode: s.CSINode, CSINodes: s.CSINodes, Driver: s.CSIDriver, Deployment: s.Deployment,
 		ReplicaSet: s.ReplicaSet, Deployments: s.Deployments, StatefulSets: s.StatefulSets, DaemonSets: s.DaemonSets,
 		Events: func(ctx context.Context, kind, namespace, name string) ([]storage.Event, error) {

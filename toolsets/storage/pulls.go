@@ -76,11 +76,18 @@ func (t *Toolset) pulls(ctx context.Context, in PullsIn) (tool.Output[Pulls], er
 		return tool.Output[Pulls]{Data: out, Text: l.v.text()}, nil
 	}
 	l.v.edge(t.podRef(p), graph.RunsOn, t.nodeRef(p.Spec.NodeName))
-	pods, err := t.reads.Pods(ctx, p.Namespace)
-	if err != nil {
-		l.v.gap("pods in "+p.Namespace, err)
+	// Peers are read only for what goes on now: a namespace may have thousands of pods.
+	own := map[string]*pull{}
+	for _, e := range l.events(ctx, "Pod", p.Namespace, p.Name) {
+		readPull(e, own)
 	}
-	l.images(ctx, p, pods, &out)
+	var pods []*corev1.Pod
+	if starting(p) {
+		if pods, err = t.reads.Pods(ctx, p.Namespace); err != nil {
+			l.v.gap("pods in "+p.Namespace, err)
+		}
+	}
+	l.images(ctx, p, own, pods, &out)
 	l.fetches(p, pods, &out)
 	return tool.Output[Pulls]{Data: out, Text: l.v.text(), Findings: l.v.findings, Edges: l.v.edges}, nil
 }
@@ -141,19 +148,32 @@ func readPull(e Event, seen map[string]*pull) {
 	}
 }
 
+// starting reports whether a container of the pod waits for its image or an init
+// container is at work.
+func starting(p *corev1.Pod) bool {
+	if over(p) {
+		return false
+	}
+	return slices.ContainsFunc(p.Status.InitContainerStatuses, func(c corev1.ContainerStatus) bool { return c.State.Running != nil }) ||
+		slices.ContainsFunc(slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses), func(c corev1.ContainerStatus) bool {
+			return c.State.Waiting != nil && (c.State.Waiting.Reason == "ContainerCreating" || c.State.Waiting.Reason == "PodInitializing")
+		})
+}
+
 // images compares the pulls of one pod with those of the image on other nodes.
-func (l *look) images(ctx context.Context, p *corev1.Pod, pods []*corev1.Pod, out *Pulls) {
-	all := l.events(ctx, "Pod", p.Namespace, "")
+func (l *look) images(ctx context.Context, p *corev1.Pod, own map[string]*pull, pods []*corev1.Pod, out *Pulls) {
 	where := map[string]string{}
 	for _, o := range pods {
 		where[o.Name] = o.Spec.NodeName
 	}
 	byPod := map[string]map[string]*pull{}
-	for _, e := range all {
-		if byPod[e.Name] == nil {
-			byPod[e.Name] = map[string]*pull{}
+	if len(pods) > 0 && len(own) > 0 {
+		for _, e := range l.events(ctx, "Pod", p.Namespace, "") {
+			if byPod[e.Name] == nil {
+				byPod[e.Name] = map[string]*pull{}
+			}
+			readPull(e, byPod[e.Name])
 		}
-		readPull(e, byPod[e.Name])
 	}
 	var images []string
 	for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
@@ -162,7 +182,7 @@ func (l *look) images(ctx context.Context, p *corev1.Pod, pods []*corev1.Pod, ou
 		}
 	}
 	for _, image := range images {
-		mine := byPod[p.Name][image]
+		mine := own[image]
 		if mine == nil {
 			continue
 		}

@@ -14,7 +14,7 @@ func (t *Toolset) Describe() tool.Description {
 			{Verbs: []string{"list"}, Resources: []string{"csinodes.storage.k8s.io", "csidrivers.storage.k8s.io", "storageclasses.storage.k8s.io"}, For: "which drivers a node has, and how many volumes they attach"},
 			{Verbs: []string{"list"}, Resources: []string{"pods", "events", "nodes"}, For: "who holds a volume, pull and mount times against peers"},
 		},
-		Found: "the API server's own storage kinds",
+		Found: "Prometheus (container_fs_reads_bytes_total of cAdvisor) for what an Elastic SAN gives; the API server's own storage kinds",
 		Sources: []string{
 			"kubernetes.io/docs/concepts/storage; external-attacher, external-provisioner and kubelet messages",
 			"CSI drivers of Azure (Disk, Files, Elastic SAN through Azure Container Storage), AWS EBS and GCE PD: error texts, each with its source in signatures.json",

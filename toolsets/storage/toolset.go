@@ -44,6 +44,7 @@ type Reads struct {
 	Nodes        func(context.Context) ([]*corev1.Node, error)
 	Claim        func(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error)
 	Volume       func(ctx context.Context, name string) (*corev1.PersistentVolume, error)
+	Volumes      func(context.Context) ([]*corev1.PersistentVolume, error)
 	Class        func(ctx context.Context, name string) (*storagev1.StorageClass, error)
 	Attachments  func(context.Context) ([]*storagev1.VolumeAttachment, error)
 	CSINode      func(ctx context.Context, name string) (*storagev1.CSINode, error)
@@ -64,6 +65,8 @@ type Reads struct {
 // Config says which cluster is read.
 type Config struct {
 	Reads Reads
+	// Metrics tells what the volumes of an Elastic SAN read together. Nil: not seen.
+	Metrics Metrics
 	// Cluster is the name that every reference carries.
 	Cluster string
 	// Now is the clock; with a bundle it stands at the capture time. Nil means time.Now.
@@ -75,6 +78,7 @@ type Toolset struct {
 	reads   Reads
 	cluster string
 	now     func() time.Time
+	metrics Metrics
 	signs   []sign
 	tools   []tool.Tool
 }
@@ -98,7 +102,7 @@ func New(c Config) (*Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Toolset{reads: c.Reads, cluster: c.Cluster, now: c.Now, signs: signs}
+	t := &Toolset{reads: c.Reads, metrics: c.Metrics, cluster: c.Cluster, now: c.Now, signs: signs}
 	for _, mk := range []func() (tool.Tool, error){t.volumesTool, t.driversTool, t.pullsTool} {
 		one, err := mk()
 		if err != nil {
@@ -112,7 +116,7 @@ func New(c Config) (*Toolset, error) {
 func (r Reads) complete() error {
 	for name, missing := range map[string]bool{
 		"Pod": r.Pod == nil, "Pods": r.Pods == nil, "PodsOnNode": r.PodsOnNode == nil, "Node": r.Node == nil, "Nodes": r.Nodes == nil,
-		"Claim": r.Claim == nil, "Volume": r.Volume == nil, "Class": r.Class == nil, "Attachments": r.Attachments == nil,
+		"Claim": r.Claim == nil, "Volume": r.Volume == nil, "Volumes": r.Volumes == nil, "Class": r.Class == nil, "Attachments": r.Attachments == nil,
 		"CSINode": r.CSINode == nil, "CSINodes": r.CSINodes == nil, "Driver": r.Driver == nil, "Deployment": r.Deployment == nil,
 		"ReplicaSet": r.ReplicaSet == nil, "Deployments": r.Deployments == nil, "StatefulSets": r.StatefulSets == nil, "DaemonSets": r.DaemonSets == nil,
 		"Events": r.Events == nil, "Allowed": r.Allowed == nil,

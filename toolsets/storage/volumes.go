@@ -140,6 +140,7 @@ func (l *look) pod(ctx context.Context, in VolumesIn, out *Volumes) error {
 		if waits {
 			l.judge(ctx, p, m, evs)
 		}
+		l.ceiling(ctx, p, m)
 		if len(l.v.findings) > before {
 			view.Problem = l.v.findings[before].Message
 		}
@@ -169,6 +170,8 @@ func (l *look) claim(ctx context.Context, in VolumesIn, out *Volumes) error {
 	}
 	if m.pv == nil {
 		l.provisioning(ctx, m)
+	} else {
+		l.resize(ctx, m)
 	}
 	if n := len(l.v.findings); n > 0 {
 		out.Volumes[0].Problem = l.v.findings[n-1].Message

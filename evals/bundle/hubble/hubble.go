@@ -280,13 +280,13 @@ func Encode(events []*observer.ExportEvent) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// stamp gives the time of a response for a record.
-func stamp(r *observer.GetFlowsResponse) *timestamppb.Timestamp {
+// Stamp gives the time of a response for a record.
+func Stamp(r *observer.GetFlowsResponse) *timestamppb.Timestamp {
 	if r.GetTime() != nil {
 		return r.GetTime()
 	}
 	return r.GetFlow().GetTime()
 }
 
-// flowsFile is where a capture writes what it heard.
-const flowsFile = "flows/hubble.jsonl"
+// File is where a recording writes what it heard.
+const File = "flows/hubble.jsonl"

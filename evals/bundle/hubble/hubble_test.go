@@ -143,44 +143,6 @@ func TestOpenNamesTheLine(t *testing.T) {
 	}
 }
 
-// What a capture writes, a replay serves again, less what may carry payload.
-func TestCaptureRoundTrip(t *testing.T) {
-	t.Parallel()
-	conn := dial(t, open(t, map[string]string{"flows/a.jsonl": lines}))
-	files := map[string]string{}
-	c := NewCapture(CaptureOptions{Conn: conn, Now: func() time.Time { return noon }, Redact: func(s string) string { return strings.ReplaceAll(s, "router-1", "masked") }})
-	left, err := c.Record(t.Context(), func(name string, raw []byte) error { files[name] = string(raw); return nil })
-	if err != nil || len(left) != 0 {
-		t.Fatal(left, err)
-	}
-	text := files["flows/hubble.jsonl"]
-	if strings.Contains(text, "token") || strings.Contains(text, "router-1") || !strings.Contains(text, "drop_reason_desc") {
-		t.Errorf("recorded: %s", text)
-	}
-	flows, others, err := ask(t.Context(), dial(t, open(t, files)), &observer.GetFlowsRequest{})
-	if err != nil || flows != 2 || others != 2 {
-		t.Errorf("%d flows, %d others: %v", flows, others, err)
-	}
-	c = NewCapture(CaptureOptions{Conn: conn, Now: func() time.Time { return noon }, Namespaces: []string{"serve"}, Max: 1})
-	files = map[string]string{}
-	if _, err := c.Record(t.Context(), func(name string, raw []byte) error { files[name] = string(raw); return nil }); err != nil || strings.Contains(files["flows/hubble.jsonl"], "kube-system") {
-		t.Errorf("%v %v", err, files)
-	}
-}
-
-func TestCaptureOfADeadRelay(t *testing.T) {
-	t.Parallel()
-	conn, err := grpc.NewClient("passthrough:///127.0.0.1:1", grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	left, err := NewCapture(CaptureOptions{Conn: conn, Now: func() time.Time { return noon }}).Record(t.Context(), func(string, []byte) error { t.Error("written"); return nil })
-	if err != nil || len(left) != 1 || left[0].What != "network flows" {
-		t.Errorf("%v %v", left, err)
-	}
-}
-
 func FuzzOpen(f *testing.F) {
 	f.Add(lines)
 	f.Fuzz(func(t *testing.T, text string) {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"time"
 )
 
@@ -227,6 +228,18 @@ func NewDir(fsys fs.FS) *Dir { return &Dir{fsys: fsys, tail: ".json"} }
 // NewTree reads a directory that holds one directory a node, "<node>/nvml.json",
 // as bundles do.
 func NewTree(fsys fs.FS) *Dir { return &Dir{fsys: fsys, tail: "/nvml.json"} }
+
+// Nodes lists the nodes that have a report, in order.
+func (d *Dir) Nodes() ([]string, error) {
+	files, err := fs.Glob(d.fsys, "*"+d.tail)
+	if err != nil {
+		return nil, fmt.Errorf("nvml reports: %w", err)
+	}
+	for i := range files {
+		files[i] = strings.TrimSuffix(files[i], d.tail)
+	}
+	return files, nil
+}
 
 // Report gives the report of a node; false when there is none.
 func (d *Dir) Report(node string) (Report, bool, error) {

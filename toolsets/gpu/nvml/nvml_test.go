@@ -80,6 +80,12 @@ func TestDir(t *testing.T) {
 	if _, ok, err := tree.Report("n1"); !ok || err != nil {
 		t.Errorf("a tree: %v %v", ok, err)
 	}
+	if got, err := tree.Nodes(); err != nil || len(got) != 1 || got[0] != "n1" {
+		t.Errorf("a tree: %v %v", got, err)
+	}
+	if got, err := d.Nodes(); err != nil || len(got) != 3 || got[2] != "n3" {
+		t.Errorf("a directory: %v %v", got, err)
+	}
 	if _, ok, err := tree.Report("n2"); ok || err != nil {
 		t.Errorf("a file beside the tree: %v %v", ok, err)
 	}

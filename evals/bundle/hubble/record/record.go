@@ -1,4 +1,6 @@
-package hubble
+// Package record puts the flows of a live relay into a bundle. It is apart from the
+// replay, which is also built with other versions of what a capture links.
+package record
 
 import (
 	"context"
@@ -14,10 +16,11 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
+	"github.com/gumshoe-ai/gumshoe/evals/bundle/hubble"
 )
 
-// CaptureOptions say which flows go into a bundle.
-type CaptureOptions struct {
+// Options say which flows go into a bundle.
+type Options struct {
 	// Conn is a connection to a relay or observer; the caller closes it.
 	Conn grpc.ClientConnInterface
 	Now  func() time.Time
@@ -34,13 +37,13 @@ type CaptureOptions struct {
 	Timeout time.Duration
 }
 
-// Capture records flows into a bundle.
-type Capture struct{ o CaptureOptions }
+// Recorder records flows into a bundle.
+type Recorder struct{ o Options }
 
-var _ bundle.Source = (*Capture)(nil)
+var _ bundle.Source = (*Recorder)(nil)
 
-// NewCapture makes a Capture.
-func NewCapture(o CaptureOptions) *Capture {
+// New makes a Recorder.
+func New(o Options) *Recorder {
 	if o.Window <= 0 {
 		o.Window = 30 * time.Minute
 	}
@@ -50,12 +53,12 @@ func NewCapture(o CaptureOptions) *Capture {
 	if o.Timeout <= 0 {
 		o.Timeout = time.Minute
 	}
-	return &Capture{o: o}
+	return &Recorder{o: o}
 }
 
 // Record implements bundle.Source. A relay that does not answer is told as left
 // out; it is no reason to lose the rest of a capture.
-func (c *Capture) Record(ctx context.Context, write func(name string, raw []byte) error) ([]bundle.LeftOut, error) {
+func (c *Recorder) Record(ctx context.Context, write func(name string, raw []byte) error) ([]bundle.LeftOut, error) {
 	events, cut, err := c.read(ctx)
 	var left []bundle.LeftOut
 	switch {
@@ -69,17 +72,17 @@ func (c *Capture) Record(ctx context.Context, write func(name string, raw []byte
 	if len(events) == 0 {
 		return left, nil
 	}
-	raw, err := Encode(events)
+	raw, err := hubble.Encode(events)
 	if err != nil {
 		return nil, err
 	}
 	if c.o.Redact != nil {
 		raw = []byte(c.o.Redact(string(raw)))
 	}
-	return left, write(flowsFile, raw)
+	return left, write(hubble.File, raw)
 }
 
-func (c *Capture) read(ctx context.Context) (events []*observer.ExportEvent, cut bool, err error) {
+func (c *Recorder) read(ctx context.Context) (events []*observer.ExportEvent, cut bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.o.Timeout)
 	defer cancel()
 	req := &observer.GetFlowsRequest{Since: timestamppb.New(c.o.Now().Add(-c.o.Window)), Until: timestamppb.New(c.o.Now())}
@@ -98,7 +101,7 @@ func (c *Capture) read(ctx context.Context) (events []*observer.ExportEvent, cut
 		if err != nil {
 			return events, cut, fmt.Errorf("hubble-relay: %w", err)
 		}
-		e := &observer.ExportEvent{NodeName: r.GetNodeName(), Time: stamp(r)}
+		e := &observer.ExportEvent{NodeName: r.GetNodeName(), Time: hubble.Stamp(r)}
 		switch {
 		case r.GetFlow() != nil:
 			if !c.within(r.GetFlow()) {
@@ -121,7 +124,7 @@ func (c *Capture) read(ctx context.Context) (events []*observer.ExportEvent, cut
 }
 
 // within repeats the filter: an old server may not know it.
-func (c *Capture) within(f *flow.Flow) bool {
+func (c *Recorder) within(f *flow.Flow) bool {
 	return len(c.o.Namespaces) == 0 || slices.Contains(c.o.Namespaces, f.GetSource().GetNamespace()) || slices.Contains(c.o.Namespaces, f.GetDestination().GetNamespace())
 }
 
