@@ -18,7 +18,7 @@ import (
 
 // ExplainIn names a custom resource of a serving system.
 type ExplainIn struct {
-	Kind      string `json:"kind" jsonschema:"RayService, Workspace, InferenceService, DynamoGraphDeployment, LeaderWorkerSet, ModelDeployment, ..."`
+	Kind      string `json:"kind" jsonschema:"RayService, Workspace, InferenceService, ..."`
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	Group     string `json:"group,omitempty"`

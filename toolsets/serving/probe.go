@@ -14,7 +14,7 @@ import (
 type ProbeIn struct {
 	Namespace string `json:"namespace"`
 	Pod       string `json:"pod"`
-	Model     string `json:"model,omitempty" jsonschema:"name the engine serves the model by; read from its arguments where it is left out"`
+	Model     string `json:"model,omitempty" jsonschema:"served name"`
 	Port      int    `json:"port,omitempty"`
 }
 

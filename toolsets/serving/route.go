@@ -24,7 +24,7 @@ const (
 
 // RouteIn names an InferencePool, or an HTTPRoute that leads to some.
 type RouteIn struct {
-	Kind      string `json:"kind" jsonschema:"InferencePool or HTTPRoute"`
+	Kind      string `json:"kind"`
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
 	Group     string `json:"group,omitempty"`
