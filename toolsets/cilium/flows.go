@@ -28,11 +28,11 @@ type Flows interface {
 type FlowsIn struct {
 	Namespace     string `json:"namespace"`
 	Pod           string `json:"pod,omitempty"`
-	Service       string `json:"service,omitempty" jsonschema:"flows to its pods"`
+	Service       string `json:"service,omitempty"`
 	PeerNamespace string `json:"peer_namespace,omitempty"`
 	PeerPod       string `json:"peer_pod,omitempty"`
-	Minutes       int    `json:"minutes,omitempty" jsonschema:"how far back, default 15"`
-	Dropped       bool   `json:"dropped,omitempty" jsonschema:"only what did not get through"`
+	Minutes       int    `json:"minutes,omitempty"`
+	Dropped       bool   `json:"dropped,omitempty"`
 }
 
 // FlowsOut is a summary of flows by pair.

@@ -3,6 +3,7 @@ package cilium
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -104,10 +105,7 @@ func (m *podMTLS) authCause(ctx context.Context, p authPair) {
 	where := m.policyRefOf(p)
 	base := map[string]string{"from": m.senderName(p), "to": p.to.text, "policy": p.rule.Policy.Path(), "rule": p.rule.At}
 	with := func(more ...string) map[string]string {
-		out := map[string]string{}
-		for k, val := range base {
-			out[k] = val
-		}
+		out := maps.Clone(base)
 		for i := 0; i+1 < len(more); i += 2 {
 			out[more[i]] = more[i+1]
 		}

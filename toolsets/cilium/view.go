@@ -19,12 +19,12 @@ import (
 type PolicyIn struct {
 	Namespace   string `json:"namespace"`
 	Pod         string `json:"pod"`
-	ToNamespace string `json:"to_namespace,omitempty" jsonschema:"default: namespace"`
+	ToNamespace string `json:"to_namespace,omitempty"`
 	ToPod       string `json:"to_pod,omitempty"`
 	ToService   string `json:"to_service,omitempty"`
-	ToHost      string `json:"to_host,omitempty" jsonschema:"DNS name or address"`
+	ToHost      string `json:"to_host,omitempty"`
 	Port        int32  `json:"port,omitempty"`
-	Protocol    string `json:"protocol,omitempty" jsonschema:"default TCP"`
+	Protocol    string `json:"protocol,omitempty"`
 }
 
 // PolicyOut is what policies say of a pod.
