@@ -226,9 +226,12 @@ func TestBadServers(t *testing.T) {
 		kind tool.Kind
 		say  string
 	}{
-		"denied":   {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", 403) }, tool.Forbidden, "HTTP 403: no"},
-		"missing":  {func(w http.ResponseWriter, _ *http.Request) { http.NotFound(w, nil) }, tool.NotFound, "HTTP 404"},
-		"page":     {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502); _, _ = w.Write([]byte("<html>")) }, tool.Unreachable, "Bad Gateway"},
+		"denied":  {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusForbidden) }, tool.Forbidden, "HTTP 403: no"},
+		"missing": {func(w http.ResponseWriter, _ *http.Request) { http.NotFound(w, nil) }, tool.NotFound, "HTTP 404"},
+		"page": {func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusBadGateway)
+			_, _ = w.Write([]byte("<html>"))
+		}, tool.Unreachable, "Bad Gateway"},
 		"hangs":    {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, tool.TimedOut, "does not answer within 300ms"},
 		"hangs up": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, tool.Unreachable, "does not answer"},
 	} {

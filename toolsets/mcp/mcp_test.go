@@ -410,7 +410,7 @@ func TestHTTPServersThatDoNotServe(t *testing.T) {
 			w.Header().Set("Content-Type", "text/html")
 			_, _ = w.Write([]byte("<html>"))
 		},
-		"broken": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
+		"broken": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
 		"hangs": func(_ http.ResponseWriter, r *http.Request) {
 			// A server notices that a client has gone only once it has read its request.
 			_, _ = io.Copy(io.Discard, r.Body)

@@ -144,8 +144,8 @@ func (l *look) changed(ctx context.Context, c corev1.Container, arch string, img
 // blamed finds the changed package that an error line about an unfit library names.
 func blamed(changes []sbom.Change, text string) (sbom.Change, string, bool) {
 	lines := strings.Split(text, "\n")
-	for i := len(lines) - 1; i >= 0; i-- {
-		line := strings.TrimSpace(lines[i])
+	for _, raw := range slices.Backward(lines) {
+		line := strings.TrimSpace(raw)
 		if len(line) > 2000 || !incompatible.MatchString(line) {
 			continue
 		}
@@ -177,7 +177,7 @@ func withoutPaths(line string) string {
 // mentions reports whether a word of the line begins with the stem.
 func mentions(line, s string) bool {
 	for i := strings.Index(line, s); i >= 0; {
-		if before := line[:i]; before == "" || strings.HasSuffix(before, "lib") || !('a' <= before[i-1] && before[i-1] <= 'z') {
+		if before := line[:i]; before == "" || strings.HasSuffix(before, "lib") || before[i-1] < 'a' || before[i-1] > 'z' {
 			return true
 		}
 		next := strings.Index(line[i+1:], s)

@@ -81,7 +81,7 @@ func (c *Client) attachment(ctx context.Context, repo name.Repository, img *Imag
 		c.layer(ctx, repo, img, where, d, l)
 	}
 	if len(m.Layers) == 0 {
-		img.Attached = append(img.Attached, Attached{Where: where, Kind: clip(string(d.ArtifactType)), Digest: d.Digest.String()})
+		img.Attached = append(img.Attached, Attached{Where: where, Kind: clip(d.ArtifactType), Digest: d.Digest.String()})
 	}
 }
 

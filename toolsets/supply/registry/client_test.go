@@ -39,7 +39,7 @@ import (
 // start runs a registry; the host is how images of it are named.
 func start(t *testing.T, wrap func(http.Handler) http.Handler) (host string) {
 	t.Helper()
-	var h http.Handler = ocireg.New(ocireg.WithReferrersSupport(true), ocireg.Logger(log.New(io.Discard, "", 0)))
+	h := ocireg.New(ocireg.WithReferrersSupport(true), ocireg.Logger(log.New(io.Discard, "", 0)))
 	if wrap != nil {
 		h = wrap(h)
 	}
