@@ -78,7 +78,7 @@ func autoscales(d *appsv1.Deployment) bool {
 		if at := strings.LastIndex(image, ":"); at > strings.LastIndex(image, "/") {
 			image = image[:at]
 		}
-		for _, part := range strings.Split(image, "/") {
+		for part := range strings.SplitSeq(image, "/") {
 			if strings.HasPrefix(part, "cluster-autoscaler") || part == "karpenter" {
 				return true
 			}

@@ -25,7 +25,7 @@ const patience = 15 * time.Minute
 type GrowthIn struct {
 	Namespace string `json:"namespace,omitempty"`
 	Pod       string `json:"pod,omitempty"`
-	NodeClaim string `json:"node_claim,omitempty" jsonschema:"name of a Karpenter NodeClaim"`
+	NodeClaim string `json:"node_claim,omitempty"`
 }
 
 // Growth is what the pools can do for a pod.

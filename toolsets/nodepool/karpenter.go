@@ -80,8 +80,6 @@ func karpenterReasons(msg string) []string {
 // Karpenter writes it.
 var exceeds = regexp.MustCompile(`exceed(?:s|ed)? limits for nodepool:? ?"?([\w.-]*)"?|limits? .{0,40}exceeded.{0,60}NodePool="?([\w.-]+)"?`)
 
-var inPool = regexp.MustCompile(`(?i)nodepool[:=]? ?"?([\w][\w.-]*)"?`)
-
 // karpenterDeclines judges a pod for which Karpenter makes no NodeClaim.
 func (l *look) karpenterDeclines(ctx context.Context, p *corev1.Pod, said Event, reasons []string) {
 	l.v.find("nodepool.scale_up_declined", 0, l.t.podRef(p), map[string]string{"message": oneLine(said.Message, 400), "reasons": strings.Join(reasons, "; ")},

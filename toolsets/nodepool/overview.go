@@ -137,14 +137,16 @@ func (l *look) view(ctx context.Context, q *pool, detail bool) PoolView {
 	if v.Cordoned > 0 {
 		text += fmt.Sprintf(", %d cordoned", v.Cordoned)
 	}
+	parts := []string{text}
 	for _, x := range []struct {
 		name string
 		vals []string
 	}{{"kubelet", tr.Versions}, {"image", tr.Images}, {"machine", tr.SKUs}, {"GPU", tr.GPUs}, {"GPU driver", tr.Drivers}, {"zone", tr.Zones}, {"taint", tr.Taints}} {
 		if len(x.vals) > 0 {
-			text += "; " + x.name + " " + strings.Join(limit(x.vals, 4), ", ")
+			parts = append(parts, x.name+" "+strings.Join(limit(x.vals, 4), ", "))
 		}
 	}
+	text = strings.Join(parts, "; ")
 	if g := q.group; g != nil {
 		v.Min, v.Max, v.Target, v.ScaleUp = g.min, g.max, g.target, g.scaleUp
 		text += fmt.Sprintf("; autoscaler: target %d of %d to %d, scale-up %s", g.target, g.min, g.max, orWord(g.scaleUp, "unknown"))

@@ -86,6 +86,4 @@ func oneLine(s string, n int) string {
 	return strings.ToValidUTF8(s[:n], "") + "..."
 }
 
-func isNotFound(err error) bool { return err != nil && tool.KindOf(err) == tool.NotFound }
-
 func limit[T any](s []T, n int) []T { return s[:min(len(s), n)] }

@@ -258,7 +258,7 @@ func (l *look) storm(ctx context.Context, own *storagev1.VolumeAttachment) bool 
 			if a.CreationTimestamp.Time.Before(oldest) {
 				oldest = a.CreationTimestamp.Time
 			}
-		case a.CreationTimestamp.Time.After(own.CreationTimestamp.Add(-10 * time.Minute)):
+		case a.CreationTimestamp.After(own.CreationTimestamp.Add(-10 * time.Minute)):
 			lately++
 		}
 	}

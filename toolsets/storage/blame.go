@@ -174,7 +174,7 @@ func (l *look) blame(ctx context.Context, s *sign, facts map[string]string, msg 
 // count holds what a driver says of its limit against the API's own figures.
 func (l *look) count(ctx context.Context, node, driver string, params map[string]string) string {
 	used, ok := l.attachedBy(ctx, driver)
-	params["attached"], params["limit"] = "unknown", params["limit"]
+	params["attached"] = "unknown"
 	if ok {
 		params["attached"] = strconv.Itoa(used[node])
 	}

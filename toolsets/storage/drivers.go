@@ -141,15 +141,16 @@ func (l *look) driver(ctx context.Context, name, node string, nodes []*storagev1
 	if d.Waiting > 0 {
 		text += fmt.Sprintf(", %d waiting", d.Waiting)
 	}
+	parts := []string{text}
 	for _, part := range []struct {
 		name string
 		rows []string
 	}{{"not on", d.Without}, {"full", d.Full}, {"errors", d.Errors}, {"runs as", d.Workloads}} {
 		if len(part.rows) > 0 {
-			text += "; " + part.name + ": " + strings.Join(part.rows, ", ")
+			parts = append(parts, part.name+": "+strings.Join(part.rows, ", "))
 		}
 	}
-	l.v.line("%s", text)
+	l.v.line("%s", strings.Join(parts, "; "))
 	if node != "" && slices.Contains(d.Without, node) && len(plugins) > 0 {
 		l.plugin(ctx, node, name)
 	}

@@ -27,11 +27,11 @@ const (
 
 // VolumesIn names what is looked at: a pod, or one claim, volume or attachment.
 type VolumesIn struct {
-	Namespace  string `json:"namespace,omitempty" jsonschema:"of the pod or claim"`
+	Namespace  string `json:"namespace,omitempty"`
 	Pod        string `json:"pod,omitempty"`
 	PVC        string `json:"pvc,omitempty"`
 	PV         string `json:"pv,omitempty"`
-	Attachment string `json:"attachment,omitempty" jsonschema:"name of a VolumeAttachment"`
+	Attachment string `json:"attachment,omitempty"`
 }
 
 // Volumes is where volumes are, who holds them and what their drivers say.

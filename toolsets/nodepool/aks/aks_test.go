@@ -12,7 +12,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	azfake "github.com/Azure/azure-sdk-for-go/sdk/azcore/fake"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerservice/armcontainerservice/v9"
 	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerservice/armcontainerservice/v9/fake"
 	"github.com/google/go-cmp/cmp"
@@ -68,25 +67,25 @@ func TestPools(t *testing.T) {
 	t.Parallel()
 	used := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 	pools := []*armcontainerservice.AgentPool{
-		{Name: to.Ptr("gpu"), Properties: &armcontainerservice.ManagedClusterAgentPoolProfileProperties{
-			ProvisioningState: to.Ptr("UpgradingNodeImageVersion"), Count: to.Ptr[int32](4), MinCount: to.Ptr[int32](1), MaxCount: to.Ptr[int32](6), EnableAutoScaling: to.Ptr(true),
-			CurrentOrchestratorVersion: to.Ptr("1.34.4"), OrchestratorVersion: to.Ptr("1.35.2"), NodeImageVersion: to.Ptr("AKSUbuntu-2404-202611.20.0"), VMSize: to.Ptr("Standard_ND96isr_H100_v5"),
-			AvailabilityZones: []*string{to.Ptr("1"), nil}, UpgradeSettings: &armcontainerservice.AgentPoolUpgradeSettings{MaxSurge: to.Ptr("10%"), DrainTimeoutInMinutes: to.Ptr[int32](30), UndrainableNodeBehavior: to.Ptr(armcontainerservice.UndrainableNodeBehaviorCordon)},
+		{Name: new("gpu"), Properties: &armcontainerservice.ManagedClusterAgentPoolProfileProperties{
+			ProvisioningState: new("UpgradingNodeImageVersion"), Count: new(int32(4)), MinCount: new(int32(1)), MaxCount: new(int32(6)), EnableAutoScaling: new(true),
+			CurrentOrchestratorVersion: new("1.34.4"), OrchestratorVersion: new("1.35.2"), NodeImageVersion: new("AKSUbuntu-2404-202611.20.0"), VMSize: new("Standard_ND96isr_H100_v5"),
+			AvailabilityZones: []*string{new("1"), nil}, UpgradeSettings: &armcontainerservice.AgentPoolUpgradeSettings{MaxSurge: new("10%"), DrainTimeoutInMinutes: new(int32(30)), UndrainableNodeBehavior: new(armcontainerservice.UndrainableNodeBehaviorCordon)},
 		}},
-		{Name: to.Ptr("bad"), Properties: &armcontainerservice.ManagedClusterAgentPoolProfileProperties{
-			ProvisioningState: to.Ptr("Failed"), Count: to.Ptr[int32](0),
-			Status: &armcontainerservice.AgentPoolStatus{ProvisioningError: &armcontainerservice.ErrorDetail{Code: to.Ptr("Outer"), Message: to.Ptr("outer"), Details: []*armcontainerservice.ErrorDetail{nil, {Code: to.Ptr("AllocationFailed"), Message: to.Ptr("no room")}}}},
+		{Name: new("bad"), Properties: &armcontainerservice.ManagedClusterAgentPoolProfileProperties{
+			ProvisioningState: new("Failed"), Count: new(int32(0)),
+			Status: &armcontainerservice.AgentPoolStatus{ProvisioningError: &armcontainerservice.ErrorDetail{Code: new("Outer"), Message: new("outer"), Details: []*armcontainerservice.ErrorDetail{nil, {Code: new("AllocationFailed"), Message: new("no room")}}}},
 		}},
-		{Name: to.Ptr("off"), Properties: &armcontainerservice.ManagedClusterAgentPoolProfileProperties{ProvisioningState: to.Ptr("Succeeded"), PowerState: &armcontainerservice.PowerState{Code: to.Ptr(armcontainerservice.CodeStopped)}}},
-		{Name: to.Ptr("odd"), Properties: &armcontainerservice.ManagedClusterAgentPoolProfileProperties{ProvisioningState: to.Ptr("Frobnicating")}},
-		{Name: to.Ptr("bare")},
+		{Name: new("off"), Properties: &armcontainerservice.ManagedClusterAgentPoolProfileProperties{ProvisioningState: new("Succeeded"), PowerState: &armcontainerservice.PowerState{Code: new(armcontainerservice.CodeStopped)}}},
+		{Name: new("odd"), Properties: &armcontainerservice.ManagedClusterAgentPoolProfileProperties{ProvisioningState: new("Frobnicating")}},
+		{Name: new("bare")},
 		{},
 	}
 	profile := func(pool string) (*armcontainerservice.AgentPoolUpgradeProfile, int, string) {
 		switch pool {
 		case "gpu":
 			return &armcontainerservice.AgentPoolUpgradeProfile{Properties: &armcontainerservice.AgentPoolUpgradeProfileProperties{RecentlyUsedVersions: []*armcontainerservice.AgentPoolRecentlyUsedVersion{
-				{NodeImageVersion: to.Ptr("AKSUbuntu-2404-202611.02.0"), OrchestratorVersion: to.Ptr("1.34.4"), Timestamp: &used}, nil, {},
+				{NodeImageVersion: new("AKSUbuntu-2404-202611.02.0"), OrchestratorVersion: new("1.34.4"), Timestamp: &used}, nil, {},
 			}}}, http.StatusOK, ""
 		case "bad":
 			return nil, http.StatusForbidden, "AuthorizationFailed"
