@@ -139,7 +139,8 @@ func TestTools(t *testing.T) {
 			t.Errorf("there is no tool %s", want)
 		}
 	}
-	if tokens > 7000 {
+	// A model is offered a part of them at first (agent/investigate); this keeps the texts short.
+	if tokens > 8000 {
 		t.Errorf("the tools take %d tokens", tokens)
 	}
 }

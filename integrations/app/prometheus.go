@@ -191,18 +191,18 @@ func recordedMetrics(b *bundle.Bundle) (prom.ClientConfig, error) {
 func existence(k *kube.Toolset) func(context.Context, incident.Ref) (bool, error) {
 	return func(ctx context.Context, r incident.Ref) (bool, error) {
 		var err error
-		switch {
-		case r.Kind == "Pod":
+		switch r.Kind {
+		case "Pod":
 			_, err = k.Source().Pod(ctx, r.Namespace, r.Name)
-		case r.Kind == "Node":
+		case "Node":
 			_, err = k.Source().Node(ctx, r.Name)
 		default:
 			_, err = k.Source().Get(ctx, r)
 		}
-		if tool.KindOf(err) == tool.NotFound && err != nil {
-			return false, nil
+		if err == nil || tool.KindOf(err) != tool.NotFound {
+			return err == nil, err
 		}
-		return err == nil, err
+		return false, nil
 	}
 }
 

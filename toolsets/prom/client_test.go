@@ -136,11 +136,11 @@ func TestBadServers(t *testing.T) {
 		}, tool.Forbidden, "services/proxy"},
 		"404": {func(w http.ResponseWriter, r *http.Request) { http.NotFound(w, r) }, tool.NotServed, "path prefix"},
 		"query limit": {func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(422)
+			w.WriteHeader(http.StatusUnprocessableEntity)
 			_, _ = io.WriteString(w, `{"status":"error","errorType":"execution","error":"query processing would load too many samples into memory"}`)
 		}, tool.Invalid, "too many samples"},
 		"timeout": {func(w http.ResponseWriter, _ *http.Request) {
-			w.WriteHeader(503)
+			w.WriteHeader(http.StatusServiceUnavailable)
 			_, _ = io.WriteString(w, `{"status":"error","errorType":"timeout","error":"query timed out in expression evaluation"}`)
 		}, tool.TimedOut, "gave up on the query"},
 		"cut in half": {func(w http.ResponseWriter, _ *http.Request) {

@@ -90,8 +90,6 @@ func answerOf[T any](t testing.TB, ts *prom.Toolset, name string, in any) (T, to
 	return out, res
 }
 
-func lines(res tool.Result) []string { return strings.Split(res.Text, "\n") }
-
 func has(text, part string) bool { return strings.Contains(text, part) }
 
 // codes writes findings as "code role Kind ns/name".

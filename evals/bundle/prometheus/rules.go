@@ -158,7 +158,7 @@ func (e *evaluation) record(r rulefmt.Rule) *recordingRule {
 	var more []*series
 	seen := map[string]bool{}
 	for _, found := range m {
-		b := labels.NewBuilder(found.Metric).Set(labels.MetricName, r.Record)
+		b := labels.NewBuilder(found.Metric).Set(model.MetricNameLabel, r.Record)
 		out.Labels.Range(func(l labels.Label) { b.Set(l.Name, l.Value) })
 		at := &series{labels: b.Labels()}
 		for _, p := range found.Floats {
@@ -259,7 +259,7 @@ func (e *evaluation) course(ctx context.Context, r rulefmt.Rule, ruleLabels labe
 	ls, annotations := e.texts(ctx, r, ruleLabels, found.Metric, value)
 	var history []*series
 	for st, ps := range past {
-		b := labels.NewBuilder(ls).Set(labels.MetricName, "ALERTS").Set("alertstate", st)
+		b := labels.NewBuilder(ls).Set(model.MetricNameLabel, "ALERTS").Set("alertstate", st)
 		history = append(history, &series{labels: b.Labels(), points: staled(ps, e.every, e.now)})
 	}
 	if state == "" {
@@ -315,7 +315,7 @@ func (e *evaluation) texts(ctx context.Context, r rulefmt.Rule, ruleLabels, metr
 		}
 		return got
 	}
-	b := labels.NewBuilder(metric).Del(labels.MetricName)
+	b := labels.NewBuilder(metric).Del(model.MetricNameLabel)
 	ruleLabels.Range(func(l labels.Label) { b.Set(l.Name, expand(l.Value)) })
 	b.Set(labels.AlertName, r.Alert)
 	a := labels.NewBuilder(labels.EmptyLabels())

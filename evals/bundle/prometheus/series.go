@@ -128,7 +128,7 @@ func (r *reader) seriesLine(text, start, step string) error {
 }
 
 func named(ls labels.Labels) error {
-	if ls.Get(labels.MetricName) == "" {
+	if ls.Get(model.MetricNameLabel) == "" {
 		return fmt.Errorf("series %s has no name", ls)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 )
@@ -118,7 +119,7 @@ func (s *Server) fromUp() *targetDiscovery {
 		if value.IsStaleNaN(last.f) {
 			continue
 		}
-		ls := labels.NewBuilder(at.labels).Del(labels.MetricName).Labels().Map()
+		ls := labels.NewBuilder(at.labels).Del(model.MetricNameLabel).Labels().Map()
 		t := target{Discovered: map[string]string{"__address__": ls["instance"], "job": ls["job"]}, Labels: ls, ScrapePool: ls["job"],
 			ScrapeURL: "http://" + ls["instance"] + "/metrics", GlobalURL: "http://" + ls["instance"] + "/metrics", LastScrape: time.UnixMilli(last.t).UTC(), Health: "up", Interval: "1m", Timeout: "10s"}
 		if last.f != 1 {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sort"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -124,7 +125,7 @@ func (s *store) seal() {
 	}
 	slices.SortFunc(s.all, func(a, b *series) int { return labels.Compare(a.labels, b.labels) })
 	for _, at := range s.all {
-		name := at.labels.Get(labels.MetricName)
+		name := at.labels.Get(model.MetricNameLabel)
 		s.byName[name] = append(s.byName[name], at)
 	}
 }
@@ -167,7 +168,7 @@ var _ storage.Querier = (*querier)(nil)
 func (q *querier) match(ctx context.Context, mint, maxt int64, ms []*labels.Matcher) ([]*series, error) {
 	from := q.store.all
 	for _, m := range ms {
-		if m.Name == labels.MetricName && m.Type == labels.MatchEqual {
+		if m.Name == model.MetricNameLabel && m.Type == labels.MatchEqual {
 			from = q.store.byName[m.Value]
 		}
 	}

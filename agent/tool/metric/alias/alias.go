@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -189,9 +190,7 @@ func (t *Table) Expr(signal string, equal map[string]string, wrap string) (strin
 	var parts []string
 	for _, m := range s.Metrics {
 		for _, labels := range t.generations(s.Family, equal) {
-			for k, v := range m.Match {
-				labels[k] = v
-			}
+			maps.Copy(labels, m.Match)
 			one := strings.Replace(wrap, place, metric.Selector(m.Name, labels), 1)
 			if m.Scale != 0 && m.Scale != 1 {
 				one = fmt.Sprintf("(%s) * %v", one, m.Scale)
@@ -241,9 +240,7 @@ func (t *Table) generations(family string, equal map[string]string) []map[string
 	if len(out) == 0 {
 		// No generation knows the meanings: they are labels as they stand.
 		labels := map[string]string{}
-		for k, v := range equal {
-			labels[k] = v
-		}
+		maps.Copy(labels, equal)
 		out = append(out, labels)
 	}
 	return out
@@ -279,9 +276,7 @@ func (t *Table) Identify(family string, labels map[string]string) Identity {
 		}
 		// The paired ones come from one generation, or not at all.
 		if _, have := id["pod"]; !have && !own && workload["pod"] != "" {
-			for k, v := range workload {
-				id[k] = v
-			}
+			maps.Copy(id, workload)
 		}
 	}
 	if _, have := id["namespace"]; !have && len(f.Self) == 0 {
