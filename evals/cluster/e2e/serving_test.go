@@ -14,8 +14,8 @@ import (
 )
 
 // definitions are modules that carry their CustomResourceDefinitions, and where.
-func definitions() []struct{ module, files string } {
-	return []struct{ module, files string }{
+func definitions() []definition {
+	return []definition{
 		{"sigs.k8s.io/lws@v0.9.0", "config/crd/bases/*.yaml"},
 		{"sigs.k8s.io/gateway-api-inference-extension@v1.6.0", "config/crd/bases/*_inferencepools.yaml"},
 		{"github.com/ray-project/kuberay/ray-operator@v1.6.2", "config/crd/bases/ray.io_ray[cs]*.yaml"},
@@ -25,11 +25,14 @@ func definitions() []struct{ module, files string } {
 	}
 }
 
+// definition is a module that carries CustomResourceDefinitions, and where.
+type definition struct{ module, files string }
+
 // crds reads the definitions out of the modules' own zips.
-func crds(t *testing.T) []string {
+func crds(t *testing.T, from ...definition) []string {
 	t.Helper()
 	var out []string
-	for _, d := range definitions() {
+	for _, d := range from {
 		cmd := exec.CommandContext(t.Context(), "go", "mod", "download", "-json", d.module)
 		cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod")
 		raw, err := cmd.Output()
@@ -61,7 +64,7 @@ func crds(t *testing.T) []string {
 func TestServingOnRealDefinitions(t *testing.T) {
 	t.Parallel()
 	l := start(t, controlplane.Options{NoScheduler: true, NoControllers: true})
-	for _, d := range crds(t) {
+	for _, d := range crds(t, definitions()...) {
 		l.apply(t, d)
 	}
 	l.apply(t, `apiVersion: v1
