@@ -40,24 +40,19 @@ type need struct {
 	dns bool
 }
 
-// The places in which a text names whom it wants, with a port or a scheme that implies one.
-func addressed() []*regexp.Regexp {
-	return []*regexp.Regexp{
+var (
+	// addressed are the places in which a text names whom it wants, with a port or a
+	// scheme that implies one.
+	addressed = []*regexp.Regexp{
 		regexp.MustCompile(`\b([a-z][a-z0-9+]*)://(?:[^/@\s"']*@)?([A-Za-z0-9][A-Za-z0-9.-]*)(?::(\d{1,5}))?`),
 		regexp.MustCompile(`(?:^|[\s"'=,(\[/])()([A-Za-z0-9][A-Za-z0-9-]*(?:\.[A-Za-z0-9-]+)*):(\d{2,5})\b`),
 	}
-}
-
-// failing is how logs say that nothing came back. A refusal or an answer with an
-// error status comes from a peer that was reached: no policy did that.
-func failing() *regexp.Regexp {
-	return regexp.MustCompile(`(?i)timed? ?out|etimedout|deadline exceeded|no route to host|ehostunreach|network is unreachable|failed to connect|unable to connect|could not connect|cannot connect|can't connect|unreachable`)
-}
-
-// mute is how logs say that no resolver answered.
-func mute() *regexp.Regexp {
-	return regexp.MustCompile(`(?i)temporary failure in name resolution|server misbehaving|eai_again|lookup \S+ on \S+:53: (?:read|write|dial) .*timeout|lookup \S+: i/o timeout|no servers could be reached|resolving timed out`)
-}
+	// failing is how logs say that nothing came back. A refusal or an answer with an
+	// error status comes from a peer that was reached: no policy did that.
+	failing = regexp.MustCompile(`(?i)timed? ?out|etimedout|deadline exceeded|no route to host|ehostunreach|network is unreachable|failed to connect|unable to connect|could not connect|cannot connect|can't connect|unreachable`)
+	// mute is how logs say that no resolver answered.
+	mute = regexp.MustCompile(`(?i)temporary failure in name resolution|server misbehaving|eai_again|lookup \S+ on \S+:53: (?:read|write|dial) .*timeout|lookup \S+: i/o timeout|no servers could be reached|resolving timed out`)
+)
 
 // schemePort is the port that a scheme means.
 func schemePort(scheme string) int32 {
@@ -67,7 +62,7 @@ func schemePort(scheme string) int32 {
 // named lists the hosts that a text names.
 func named(text string) []need {
 	var out []need
-	for _, re := range addressed() {
+	for _, re := range addressed {
 		for _, m := range re.FindAllStringSubmatch(text, -1) {
 			n := need{host: strings.ToLower(strings.Trim(m[2], ".")), proto: "TCP", port: schemePort(m[1])}
 			if m[3] != "" {
@@ -145,10 +140,10 @@ func (s *scene) complaints(ctx context.Context, p *corev1.Pod) (out []need, line
 				}
 				line = rest
 			}
-			if mute().MatchString(line) {
+			if mute.MatchString(line) {
 				out = append(out, need{host: "kube-dns.kube-system", port: 53, proto: "UDP", why: "log", line: line, dns: true})
 			}
-			if failing().MatchString(line) && !mute().MatchString(line) {
+			if failing.MatchString(line) && !mute.MatchString(line) {
 				lines = append(lines, line)
 				for _, n := range named(line) {
 					n.why, n.line = "log", line
