@@ -28,35 +28,16 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"agent/tool/metric", ".", "the types of time series import the standard library only"},
 	{"agent/llm/openaichat", "github.com/tmc/langchaingo", "one SDK each"},
 	{"agent/llm/langchain", "github.com/sashabaranov/go-openai", "one SDK each"},
-	{"toolsets/kube", module + "/toolsets/dra", "never another toolset"},
-	{"toolsets/prom", module + "/toolsets/kube", "never another toolset"},
-	{"toolsets/prom", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets/prom", "k8s.io/client-go", "metrics are read from any server; the wiring finds it in a cluster"},
 	{"evals/bundle", "github.com/prometheus/prometheus/discovery", "the engine alone is small; service discovery links the clients of every cloud"},
 	{"evals/bundle", "github.com/aws", "the engine alone is small; service discovery links the clients of every cloud"},
-	{"toolsets/dra", module + "/toolsets/kube", "never another toolset"},
-	{"toolsets/cilium", module + "/toolsets/kube", "never another toolset"},
-	{"toolsets/cilium", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets/cilium", "github.com/cilium/cilium/pkg", "the API alone is small; the rest of Cilium is not"},
 	{"evals/bundle", "github.com/cilium/cilium/pkg", "the API alone is small; the rest of Cilium is not"},
-	{"toolsets/fit", module + "/toolsets/kube", "never another toolset"},
-	{"toolsets/fit", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets/nodepool/gke", "github.com/Azure/azure-sdk-for-go", "one SDK each"},
 	{"evals/bundle/cloud", "github.com/Azure/azure-sdk-for-go", "a recording is data that any SDK may read"},
-	{"toolsets/nodepool", module + "/toolsets/kube", "never another toolset"},
-	{"toolsets/nodepool", module + "/toolsets/dra", "never another toolset"},
-	{"toolsets/serving", module + "/toolsets/kube", "never another toolset"},
-	{"toolsets/serving", module + "/toolsets/fit", "never another toolset"},
-	{"toolsets/gpu", module + "/toolsets/kube", "never another toolset"},
-	{"toolsets/gpu", module + "/toolsets/dra", "never another toolset"},
-	{"toolsets/gpu", module + "/toolsets/prom", "never another toolset"},
 	{"toolsets/gpu", "github.com/NVIDIA/go-nvml", "the agent stays free of cgo; gumshoe-nvml is a program of its own"},
-	{"toolsets/logs", module + "/toolsets/kube", "never another toolset"},
-	{"toolsets/supply", module + "/toolsets/kube", "never another toolset"},
 	{"toolsets/custom", "k8s.io", "an endpoint is no cluster"},
 	{"toolsets/mcp", "k8s.io", "a server is no cluster"},
-	{"toolsets/storage", module + "/toolsets/kube", "never another toolset"},
-	{"toolsets/storage", module + "/toolsets/dra", "never another toolset"},
 	{"toolsets", module + "/integrations", "imports only go down the floors"},
 	{"toolsets", module + "/evals", "toolsets cannot tell a bundle from a cluster"},
 	{"toolsets", module + "/agent/llm", "a toolset does not know the model"},
@@ -84,6 +65,13 @@ func TestImportTable(t *testing.T) {
 		parts := strings.SplitN(sc.Text(), "|", 3)
 		deps[strings.TrimPrefix(parts[0], module+"/")] = strings.Fields(parts[2])
 	}
+	for pkg, ds := range deps {
+		for _, d := range ds {
+			if mine, other := room(pkg), room(strings.TrimPrefix(d, module+"/")); mine != "" && other != "" && mine != other {
+				t.Errorf("%s depends on %s: never another toolset", pkg, d)
+			}
+		}
+	}
 	for _, rule := range forbidden {
 		seen := false
 		for pkg, ds := range deps {
@@ -107,6 +95,16 @@ func TestImportTable(t *testing.T) {
 			t.Errorf("the import table names %s, which is gone", rule.pkg)
 		}
 	}
+}
+
+// room gives the toolset that a package of toolsets/ belongs to.
+func room(pkg string) string {
+	rest, ok := strings.CutPrefix(pkg, "toolsets/")
+	if !ok {
+		return ""
+	}
+	name, _, _ := strings.Cut(rest, "/")
+	return name
 }
 
 func standardPackages(t *testing.T) map[string]bool {
