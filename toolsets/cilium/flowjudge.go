@@ -310,16 +310,23 @@ func (j *flowJudge) received(v *viewing, p *FlowPair) {
 			return
 		}
 	}
-	if p.Dropped < fewDrops || p.from.Pod == "" || p.healed() || !byPolicy(p.reason()) || p.Side == "EGRESS" {
+	reason := p.reason()
+	// A sender of another cluster has no pod here to be asked about: what this node
+	// does with its packets is seen at the receiver only.
+	byNode := p.Side == "INGRESS" && meaningOf(reason).code != ""
+	if p.Dropped < fewDrops || p.from.Pod == "" || p.healed() || !byPolicy(reason) && !byNode || p.Side == "EGRESS" {
 		return
 	}
 	port := int32(p.Port) //nolint:gosec // a port
 	if !slices.Contains(slices.Collect(maps.Values(v.self.Ports)), port) {
 		return // not a port that the pod says it serves
 	}
-	reason := p.reason()
 	v.findings = append(v.findings, finding("cilium.clients_turned_away", v.subject, 0.8, map[string]string{"from": p.From, "port": p.port(), "reason": reason, "count": fmt.Sprint(p.Dropped), "minutes": j.minutes()},
 		"nobody reaches port %s of pod %s: Hubble saw %d packets of %s dropped in %s minutes and none forwarded", p.port(), v.subject.Path(), p.Dropped, p.From, j.minutes()))
+	if byNode {
+		j.datapath(v, p, target{}, reason)
+		return
+	}
 	d := policy.Decide(j.scene.policies, policy.Ingress, policy.Traffic{From: flowEnd(p.from), To: v.self, Port: port, Proto: p.Proto}, j.scene.settings)
 	if by := decider(d); d.Allowed == policy.No && by != nil {
 		where := j.t.policyRef(by)
