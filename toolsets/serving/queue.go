@@ -167,8 +167,17 @@ func (t *Toolset) workload(ctx context.Context, v *verdict, w *unstructured.Unst
 	for _, c := range conds {
 		v.line("condition %s %s %s since %s: %s", c.kind, c.status, c.reason, t.ago(c.since), c.message)
 	}
-	if _, done := is(conds, "Finished", "True"); done || admitted(w) || at(w.Object, "spec.active") == "false" {
-		if at(w.Object, "spec.active") == "false" {
+	off := at(w.Object, "spec.active") == "false"
+	_, done := is(conds, "Finished", "True")
+	if e, ok := is(conds, "Evicted", "True"); off && !done && ok && byCheck(e) {
+		// A check that rejects makes Kueue itself switch the Workload off.
+		v.state = failed
+		v.add(incident.Finding{Code: "serving.workload_queued", Role: incident.Symptom, Severity: incident.Warning, Subject: ref, Message: fmt.Sprintf("%s is switched off and will not be admitted: %s", ref, cmp.Or(oneLine(e.message, 400), e.reason)), Params: params("queue", lq, "message", oneLine(e.message, 400))})
+		t.checks(v, ref, w, conds)
+		return
+	}
+	if done || admitted(w) || off {
+		if off {
 			v.line("it is switched off (spec.active false)")
 		}
 		v.state = healthy
@@ -204,10 +213,29 @@ func (t *Toolset) workload(ctx context.Context, v *verdict, w *unstructured.Unst
 		v.fault("serving.queue_quota", 0.9, ref, fmt.Sprintf("ClusterQueue %s has not enough quota of %s in flavor %s for %s: %s%s", cq, m[1], m[2], ref, message, held), p)
 		return
 	}
+	t.checks(v, ref, w, conds)
+}
+
+// byCheck reports whether a Workload was put back because of an admission check;
+// Kueue before 0.10 named the deactivation InactiveWorkloadAdmissionCheck.
+func byCheck(e condition) bool { return strings.HasSuffix(e.reason, "AdmissionCheck") }
+
+// checks says which admission check refuses a Workload. Kueue resets a check to
+// Pending as soon as it has put the Workload back and keeps in the check's message
+// only what it was (pkg/workload): then the eviction has the words that are left.
+func (t *Toolset) checks(v *verdict, ref incident.Ref, w *unstructured.Unstructured, conds []condition) {
+	e, ok := is(conds, "Evicted", "True")
+	ok = ok && byCheck(e)
 	for _, c := range mapsAt(w.Object, "status", "admissionChecks") {
-		if state := text(c["state"]); state == "Rejected" || state == "Retry" {
-			v.fault("serving.queue_check", 0.88, ref, fmt.Sprintf("admission check %s of %s says %s: %s", text(c["name"]), ref, state, oneLine(text(c["message"]), 300)), params("check", text(c["name"]), "state", state, "message", oneLine(text(c["message"]), 300)))
+		state, message := text(c["state"]), text(c["message"])
+		if _, was, reset := strings.Cut(message, "Previously: "); ok && reset && state == "Pending" {
+			state, message = strings.TrimSpace(was), e.message
 		}
+		if state != "Rejected" && state != "Retry" {
+			continue
+		}
+		message = oneLine(message, 300)
+		v.fault("serving.queue_check", 0.88, ref, fmt.Sprintf("admission check %s of %s says %s: %s", text(c["name"]), ref, state, message), params("check", text(c["name"]), "state", state, "message", message))
 	}
 }
 

@@ -10,9 +10,11 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
 
 // special judges what only one kind has.
@@ -85,6 +87,9 @@ func (t *Toolset) workspace(ctx context.Context, v *verdict, u *unstructured.Uns
 	if c, bad := is(conds, "WorkspaceSucceeded", "False"); bad && !v.sick() && t.old(c, u) {
 		t.notReady(v, c.kind, c.status, c.reason, c.message)
 	}
+	if c, bad := is(conds, "NodesReady", "False"); bad && c.reason == "NodePluginsNotReady" {
+		t.devicePlugins(ctx, v, u)
+	}
 	claims, err := t.objects.List(ctx, "karpenter.sh", "NodeClaim", "", "kaito.sh/workspace="+u.GetName())
 	if err == nil {
 		for _, n := range claims {
@@ -95,6 +100,43 @@ func (t *Toolset) workspace(ctx context.Context, v *verdict, u *unstructured.Uns
 	}
 	if c, bad := is(conds, "ResourceReady", "False"); bad && t.old(c, u) && len(claims) == 0 {
 		t.notChosen(ctx, v, u)
+	}
+}
+
+// devicePlugins ties a Workspace whose nodes offer no GPU to the device plugin pods
+// on them that are not ready: why they are not is with the pods.
+func (t *Toolset) devicePlugins(ctx context.Context, v *verdict, u *unstructured.Unstructured) {
+	want := wordsAt(u.Object, "resource", "labelSelector", "matchLabels")
+	if len(want) == 0 {
+		return
+	}
+	nodes, err := t.objects.List(ctx, "", "Node", "", labels.SelectorFromSet(want).String())
+	if err != nil {
+		v.line("the nodes of the Workspace are not known: %s", tool.UserText(err))
+		return
+	}
+	mine := map[string]bool{}
+	for _, n := range nodes {
+		mine[n.GetName()] = true
+	}
+	pods, err := t.pods.Matching(ctx, "", labels.Everything())
+	if err != nil {
+		v.line("the device plugins of its nodes are not known: %s", tool.UserText(err))
+		return
+	}
+	seen := 0
+	for _, p := range pods {
+		if !mine[p.Spec.NodeName] || !strings.Contains(p.Name, "device-plugin") {
+			continue
+		}
+		seen++
+		v.line("device plugin %s/%s on %s: ready %t", p.Namespace, p.Name, p.Spec.NodeName, ready(p))
+		if !ready(p) {
+			v.edge(v.subject, graph.ServedBy, t.podRef(p))
+		}
+	}
+	if seen == 0 {
+		v.line("no pod named like a device plugin is on its %d nodes", len(mine))
 	}
 }
 
