@@ -31,6 +31,9 @@ const (
 	// they stay below 8k tokens however many toolsets there are.
 	maxTools  = 3400
 	maxDigest = 10 << 10
+	// maxFirst bounds the whole of it: where triage found much, the texts of its
+	// evidence give way.
+	maxFirst = 7200
 	// maxSummary bounds a model's prose in the report, in bytes.
 	maxSummary = 4 << 10
 )
@@ -127,6 +130,12 @@ func (c *conversation) begin() error {
 		return err
 	}
 	c.history = append(c.history[:0], entry{msg: llm.Message{Role: llm.User, Text: first}, first: true})
+	for c.digest > 256 && llm.Estimate(c.request("")) > maxFirst {
+		c.digest /= 2
+		if err := c.rewrite(); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

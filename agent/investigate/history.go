@@ -180,15 +180,62 @@ func (c *conversation) firstMessage() (string, error) {
 		d.Proposals = append(d.Proposals, c.line(strings.TrimPrefix(proposalText(p), "proposal ")))
 	}
 	g := c.grounds()
-	for _, f := range g.Findings {
-		d.Findings = append(d.Findings, c.line(fmt.Sprintf("%s (%s) on %s %v: %s", f.Code, f.Role, f.Subject, f.Evidence, f.Message)))
+	told := telling(g.Findings)
+	for _, f := range told {
+		d.Findings = append(d.Findings, c.line(fmt.Sprintf("%s (%s) on %s %s: %s", f.Code, f.Role, f.Subject, few(f.Evidence), f.Message)))
 	}
-	for _, e := range g.Edges {
-		d.Edges = append(d.Edges, c.line(fmt.Sprintf("%s -%s-> %s %v", e.From, e.Relation, e.To, e.Evidence)))
+	for _, e := range c.between(g.Edges, told) {
+		d.Edges = append(d.Edges, c.line(fmt.Sprintf("%s -%s-> %s %s", e.From, e.Relation, e.To, few(e.Evidence))))
 	}
 	d.NotSeen, d.Findings, d.Edges = atMost(d.NotSeen, lines), atMost(d.Findings, lines), atMost(d.Edges, edges)
 	d.Evidence = c.digestOf(g)
 	return c.prompts.First(d)
+}
+
+// telling orders findings: what is wrong before what only stands beside it, of
+// which few are told, one of each code.
+func telling(all []incident.Finding) []incident.Finding {
+	var first, beside []incident.Finding
+	for _, f := range all {
+		if f.Role == incident.Fault || f.Role == incident.Symptom {
+			first = append(first, f)
+		} else if !slices.ContainsFunc(beside, func(o incident.Finding) bool { return o.Code == f.Code }) {
+			beside = append(beside, f)
+		}
+	}
+	return append(first, beside[:min(len(beside), 8)]...)
+}
+
+// between gives the edges of the chain, then those that leave what is wrong: of a
+// large graph the rest says nothing that a tool does not say better.
+func (c *conversation) between(all []incident.Edge, told []incident.Finding) []incident.Edge {
+	wrong := map[incident.Ref]bool{}
+	for _, f := range told {
+		if f.Role == incident.Fault || f.Role == incident.Symptom {
+			wrong[f.Subject] = true
+		}
+	}
+	for _, s := range c.report.Subjects {
+		wrong[s] = true
+	}
+	var chain, near []incident.Edge
+	for _, e := range all {
+		switch {
+		case slices.ContainsFunc(c.standing.Chain, func(o incident.Edge) bool { return o.From == e.From && o.Relation == e.Relation && o.To == e.To }):
+			chain = append(chain, e)
+		case wrong[e.From] || wrong[e.To]:
+			near = append(near, e)
+		}
+	}
+	return append(chain, near...)
+}
+
+// few writes evidence ids, the first three of many.
+func few(ids []string) string {
+	if len(ids) > 3 {
+		return fmt.Sprintf("[%s and %d more]", strings.Join(ids[:3], " "), len(ids)-3)
+	}
+	return "[" + strings.Join(ids, " ") + "]"
 }
 
 // line makes text fit one line inside a fence.
@@ -197,13 +244,14 @@ func (c *conversation) line(s string) string {
 }
 
 // digestOf writes the evidence of triage: the texts behind causes and findings
-// first, within the bound; of the others the first line.
+// first, within the bound; the calls behind other findings by name, and what found
+// nothing wrong in one line.
 func (c *conversation) digestOf(g Grounds) []string {
 	var cited []string
 	for _, x := range c.standing.Causes {
 		cited = union(cited, x.Evidence)
 	}
-	for _, f := range g.Findings {
+	for _, f := range telling(g.Findings) {
 		cited = union(cited, f.Evidence)
 	}
 	left, each := c.digest, 4<<10
@@ -211,9 +259,16 @@ func (c *conversation) digestOf(g Grounds) []string {
 		each = 1 << 10
 	}
 	whole := map[string]string{}
+	said := map[string]bool{}
 	for _, id := range cited {
 		if i := slices.IndexFunc(g.Evidence, func(ev incident.Evidence) bool { return ev.ID == id }); i >= 0 {
 			ev := g.Evidence[i]
+			// The same answer to another question: it is told once.
+			if _, body, ok := strings.Cut(ev.Text, "\n"); ok && len(body) > 200 && said[body] {
+				continue
+			} else if ok {
+				said[body] = true
+			}
 			if part, rest := cut(ev.Text, min(each, left)); part != "" {
 				if ev.Text = part; rest > 0 {
 					ev.Text += fmt.Sprintf("\n[%d bytes more; %s]", rest, readTool)
@@ -227,18 +282,25 @@ func (c *conversation) digestOf(g Grounds) []string {
 			break
 		}
 	}
-	var out []string
+	var out, quiet []string
 	for _, ev := range g.Evidence {
 		switch {
 		case whole[ev.ID] != "":
 			out = append(out, whole[ev.ID])
 		case ev.Error != "":
 			out = append(out, c.line(fmt.Sprintf("[%s] %s failed (%s)", ev.ID, call(ev), ev.ErrorKind)))
-		default:
+		case slices.Contains(cited, ev.ID):
 			out = append(out, c.line(fmt.Sprintf("[%s] %s (%s shows it)", ev.ID, call(ev), readTool)))
+		default:
+			quiet = append(quiet, ev.ID+" "+ev.Tool)
 		}
 	}
-	return atMost(out, max(c.digest/100, 10))
+	out = atMost(out, max(c.digest/100, 10))
+	if len(quiet) > 0 {
+		most := max(c.digest/100, 10)
+		out = append(out, fmt.Sprintf("Nothing wrong was found by (%s shows them): %s", readTool, strings.Join(atMost(quiet, most), ", ")))
+	}
+	return out
 }
 
 func atMost(in []string, n int) []string {
