@@ -96,6 +96,10 @@ func (t *Toolset) claimLife(ctx context.Context, in ClaimIn) (tool.Output[ClaimL
 			}
 			fs = append(fs, f)
 		}
+		if pod, end := t.reservedAgain(ctx, c); pod != "" {
+			fs = append(fs, finding("dra.claim_oscillates", ref, unproven, map[string]string{"pod": pod}, "claim %s was allocated at %s to pod %s, which had finished at %s",
+				c.Name, c.Status.Allocation.AllocationTimestamp.UTC().Format(time.RFC3339), pod, end.UTC().Format(time.RFC3339)))
+		}
 		if who := foreignConsumer(c); who != "" {
 			fs = append(fs, finding("dra.reserved_for_foreign", ref, unproven, map[string]string{"consumer": who}, "claim %s is reserved for %s, which is not a pod; its own controller must give it back", c.Name, who))
 		}

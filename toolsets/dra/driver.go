@@ -426,7 +426,11 @@ func (l *driverLook) log(ctx context.Context, pod *corev1.Pod, container string)
 		case strings.Contains(line, "dropped by the apiserver"):
 			l.once("dra.field_dropped", l.t.ref(apiGroup, "ResourceSlice", "", pod.Spec.NodeName), 0.8, map[string]string{"field": line}, "the API server drops fields that driver %s publishes: %s", l.name, line)
 		case strings.Contains(line, "Required value") || strings.Contains(line, "Invalid value"):
-			l.once("dra.publish_failed", l.ref(), 0.93, map[string]string{"driver": l.name, "message": line}, "driver %s cannot publish its slices: %s", l.name, line)
+			// The pod that says so is the subject, and not the driver: that the slices are
+			// refused is why this pod ends, and other nodes' plugins may well publish.
+			on := l.t.podRef(pod.Namespace, pod.Name)
+			l.once("dra.publish_failed", on, 0.93, map[string]string{"driver": l.name, "message": line}, "driver %s cannot publish its slices: %s", l.name, line)
+			l.edge(l.ref(), graph.Publishes, on)
 		}
 	}
 }

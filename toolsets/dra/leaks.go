@@ -58,6 +58,46 @@ func (t *Toolset) leaked(ctx context.Context, c *resourceapi.ResourceClaim) stri
 	return "every pod it is reserved for is gone or finished"
 }
 
+// reservedAgain names a pod that had finished before the claim was allocated to
+// it. A claim is freed only when nobody is left in reservedFor, so a finished pod
+// in there with a younger allocation was put back after its end (F36). Without the
+// time of the allocation, or of the pod's end, it says nothing.
+func (t *Toolset) reservedAgain(ctx context.Context, c *resourceapi.ResourceClaim) (pod string, finished time.Time) {
+	if c.Status.Allocation == nil || c.Status.Allocation.AllocationTimestamp == nil || c.DeletionTimestamp != nil {
+		return "", time.Time{}
+	}
+	for i, r := range c.Status.ReservedFor {
+		if r.Resource != "pods" || r.APIGroup != "" || i == maxConsumers {
+			continue
+		}
+		p, err := t.read.pod(ctx, c.Namespace, r.Name)
+		if err != nil || p.UID != r.UID || p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed {
+			continue
+		}
+		if end := lastEnd(p); !end.IsZero() && c.Status.Allocation.AllocationTimestamp.Sub(end) > clockSlack {
+			return p.Name, end
+		}
+	}
+	return "", time.Time{}
+}
+
+// clockSlack is how far the clocks of a node and of the control plane may be apart.
+const clockSlack = time.Minute
+
+// lastEnd is when the last container of a finished pod ended; zero when that is not known.
+func lastEnd(p *corev1.Pod) time.Time {
+	var end time.Time
+	for _, st := range p.Status.ContainerStatuses {
+		if st.State.Terminated == nil {
+			return time.Time{}
+		}
+		if at := st.State.Terminated.FinishedAt.Time; at.After(end) {
+			end = at
+		}
+	}
+	return end
+}
+
 // maxLeakChecks bounds how many holders are looked at one by one.
 const maxLeakChecks = 40
 
@@ -99,9 +139,14 @@ func (n *analysis) leaks(ctx context.Context) bool {
 				n.edge(n.subject(x.claim), graph.HeldBy, ref)
 			}
 			params := map[string]string{"devices": itoa(len(held)), "consumer": set[name], "device": held[0].String()}
-			if code == "dra.claim_leaked" {
+			switch pod, end := n.t.reservedAgain(ctx, c); {
+			case pod != "":
+				params["pod"] = pod
+				n.fault("dra.claim_oscillates", ref, 0.92, params, "claim %s was allocated at %s to pod %s, which had finished at %s: it holds %s for nobody, having been reserved for the finished pod again",
+					name, c.Status.Allocation.AllocationTimestamp.UTC().Format(time.RFC3339), pod, end.UTC().Format(time.RFC3339), plural(len(held), "device"))
+			case code == "dra.claim_leaked":
 				n.fault(code, ref, 0.92, params, "claim %s holds %s and nobody uses it: %s", name, plural(len(held), "device"), set[name])
-			} else {
+			default:
 				n.fault(code, ref, 0.85, params, "claim %s holds %s for %s, which is not a pod and is never cleaned up by the controller", name, plural(len(held), "device"), set[name])
 			}
 		}
