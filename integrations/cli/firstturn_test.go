@@ -13,6 +13,7 @@ import (
 // many of them, the first request of a model stays below 8k tokens, by the same
 // estimate as elsewhere (four bytes a token).
 func TestFirstTurnWithEveryToolset(t *testing.T) {
+	t.Parallel()
 	fsys, err := evals.Embedded()
 	if err != nil {
 		t.Fatal(err)
@@ -35,9 +36,7 @@ func TestFirstTurnWithEveryToolset(t *testing.T) {
 			}
 			http.Error(w, `{"error":{"message":"enough"}}`, http.StatusBadRequest)
 		}))
-		t.Setenv("OPENAI_API_KEY", "k")
-		t.Setenv("OPENAI_BASE_URL", srv.URL)
-		run(t, nil, "investigate", c.Question, "--bundle", "../../evals/cases/"+c.ID+"/bundle", "--model", "openai/gpt-5-mini")
+		run(t, map[string]string{"OPENAI_API_KEY": "k", "OPENAI_BASE_URL": srv.URL, "GUMSHOE_STATE": "off"}, "investigate", c.Question, "--bundle", "../../evals/cases/"+c.ID+"/bundle", "--model", "openai/gpt-5-mini")
 		srv.Close()
 		if n := len(first) / 4; n == 0 || n >= 8000 {
 			t.Errorf("%s: the first request has about %d tokens", c.ID, n)

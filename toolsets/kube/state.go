@@ -73,7 +73,11 @@ func stateOf(u *unstructured.Unstructured) string {
 		return "allocated,reserved"
 	}
 	if want, ok, _ := unstructured.NestedInt64(u.Object, "spec", "replicas"); ok {
-		ready, _, _ := unstructured.NestedInt64(u.Object, "status", "readyReplicas")
+		ready, counted, _ := unstructured.NestedInt64(u.Object, "status", "readyReplicas")
+		if !counted {
+			// Some kinds count the available ones only, and no kind counts zero.
+			ready, _, _ = unstructured.NestedInt64(u.Object, "status", "availableReplicas")
+		}
 		switch {
 		case want == 0:
 			return "ScaledToZero"
