@@ -7,26 +7,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/evals/cluster/controlplane"
+	"github.com/gumshoe-ai/gumshoe/integrations/app"
 	"github.com/gumshoe-ai/gumshoe/toolsets/serving"
 )
 
-// found reports whether a finding of a code speaks of a word.
-func found(a []finding, code, word string) bool {
-	return slices.ContainsFunc(a, func(f finding) bool { return f.code == code && strings.Contains(f.message, word) })
-}
-
-type finding struct{ code, message string }
-
-// tellsOf calls a tool and gives its findings.
-func tellsOf(t *testing.T, l *live, name string, args any) ([]finding, string) {
-	t.Helper()
-	_, a := call[map[string]any](t, l, name, args)
-	var out []finding
-	for _, f := range a.Findings {
-		out = append(out, finding{f.Code, f.Message})
-	}
-	return out, a.Evidence.Text
+// found reports whether an answer has a finding of a code that speaks of a word.
+func found(a app.ToolAnswer, code, word string) bool {
+	return slices.ContainsFunc(a.Findings, func(f incident.Finding) bool { return f.Code == code && strings.Contains(f.Message, word) })
 }
 
 // Cilium's and Kueue's own definitions on a real API server: what they accept is
@@ -87,13 +76,14 @@ spec:
   podSets:
   - {name: main, count: 1, template: {spec: {restartPolicy: Never, containers: [{name: main, image: "trainer:1"}]}}}
 `)
-	_, text := tellsOf(t, l, "cilium_policy", map[string]any{"namespace": "llm", "pod": "router", "to_namespace": "llm", "to_pod": "engine", "port": 8000})
+	_, a := call[map[string]any](t, l, "cilium_policy", map[string]any{"namespace": "llm", "pod": "router", "to_namespace": "llm", "to_pod": "engine", "port": 8000})
+	text := a.Evidence.Text
 	if !strings.Contains(text, "engines") || !strings.Contains(text, "denied") || !strings.Contains(text, "app=router") {
 		t.Errorf("the policy that denies, and what it wants, are not named:\n%s", text)
 	}
-	fs, text := tellsOf(t, l, "serving_queue", map[string]any{"kind": "ClusterQueue", "name": "research"})
-	if !found(fs, "serving.queue_stopped", "research") {
-		t.Errorf("the stopped queue is not found: %v\n%s", fs, text)
+	_, a = call[map[string]any](t, l, "serving_queue", serving.QueueIn{Kind: "ClusterQueue", Name: "research"})
+	if !found(a, "serving.queue_stopped", "research") {
+		t.Errorf("the stopped queue is not found:\n%s", a.Evidence.Text)
 	}
 }
 
@@ -171,9 +161,9 @@ status:
 		{"PodCliqueSet", "deepseek", "serving.topology_unavailable", "rack"},
 		{"ModelDeployment", "phi", "serving.resource_conflict", "not owned"},
 	} {
-		fs, text := tellsOf(t, l, "serving_explain", serving.ExplainIn{Kind: c.kind, Namespace: "models", Name: c.name})
-		if !strings.Contains(text, c.word) || c.code != "" && !found(fs, c.code, c.word) {
-			t.Errorf("%s %s: no %s with %q: %v\n%s", c.kind, c.name, c.code, c.word, fs, text)
+		_, a := call[map[string]any](t, l, "serving_explain", serving.ExplainIn{Kind: c.kind, Namespace: "models", Name: c.name})
+		if !strings.Contains(a.Evidence.Text, c.word) || c.code != "" && !found(a, c.code, c.word) {
+			t.Errorf("%s %s: no %s with %q:\n%s", c.kind, c.name, c.code, c.word, a.Evidence.Text)
 		}
 	}
 }

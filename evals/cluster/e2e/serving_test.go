@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/gumshoe-ai/gumshoe/evals/cluster/controlplane"
@@ -155,11 +154,7 @@ spec: {automountServiceAccountToken: false, containers: [{name: engine, image: "
 		{"serving_route", "serving.route_backend_missing", "gone", serving.RouteIn{Kind: "HTTPRoute", Namespace: "llm", Name: "chat"}},
 	} {
 		_, a := call[serving.Judged](t, l, c.tool, c.args)
-		found := false
-		for _, f := range a.Findings {
-			found = found || f.Code == c.code && strings.Contains(f.Message, c.word)
-		}
-		if !found {
+		if !found(a, c.code, c.word) {
 			t.Errorf("%s finds no %s with %q: %s", c.tool, c.code, c.word, a.Evidence.Text)
 		}
 	}
