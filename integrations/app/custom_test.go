@@ -12,6 +12,26 @@ import (
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
 )
 
+// fromFile wires an App to a configuration file of this text. The caller closes it.
+func fromFile(t *testing.T, path, text string) (app.Config, *app.App) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := app.LoadConfig(path, func(string) string { return "" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cfg.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	a, err := app.New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg, a
+}
+
 // A tool of the configuration file is offered like any other, and what its server
 // echoes of the secret is masked.
 func TestCustomToolFromAFile(t *testing.T) {
@@ -28,20 +48,7 @@ func TestCustomToolFromAFile(t *testing.T) {
 	base := live(t, 0)
 	path := filepath.Join(dir, "config.yaml")
 	text := "kubernetes: {kubeconfig: " + base.Kubernetes.Kubeconfig + "}\ntools:\n- name: owner\n  description: Who owns a namespace.\n  url: " + srv.URL + "/ns/{name}\n  parameters: {name: {type: string, required: true}}\n  secretHeaders: {X-Token: {file: " + token + "}}\n"
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := app.LoadConfig(path, func(string) string { return "" })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cfg.Validate(); err != nil {
-		t.Fatal(err)
-	}
-	a, err := app.New(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg, a := fromFile(t, path, text)
 	ans, err := a.CallTool(t.Context(), "custom_owner", json.RawMessage(`{"name":"train"}`))
 	if err != nil || !strings.Contains(ans.Evidence.Text, "ml-platform") || strings.Contains(ans.Evidence.Text, "topsecret") {
 		t.Errorf("%+v %v", ans.Evidence, err)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -32,20 +31,7 @@ func TestMCPServerFromAFile(t *testing.T) {
 	t.Cleanup(srv.Close)
 	path := filepath.Join(t.TempDir(), "config.yaml")
 	text := "kubernetes: {kubeconfig: " + live(t, 0).Kubernetes.Kubeconfig + "}\nmcp:\n- {name: cmdb, url: \"" + srv.URL + "\", tools: [{name: owner, effect: read}]}\n- {name: away, command: [/nowhere/server], tools: [{name: x, effect: read}]}\n"
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := app.LoadConfig(path, func(string) string { return "" })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cfg.Validate(); err != nil {
-		t.Fatal(err)
-	}
-	a, err := app.New(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cfg, a := fromFile(t, path, text)
 	defer func() { _ = a.Close() }()
 	ans, err := a.CallTool(t.Context(), "mcp_cmdb_owner", json.RawMessage(`{"host":"gpu-1"}`))
 	if err != nil || !strings.Contains(ans.Evidence.Text, "owner of gpu-1 is ml-platform") {
