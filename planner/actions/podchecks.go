@@ -146,11 +146,7 @@ func (c *Cluster) controls(ctx context.Context, uid types.UID, u *unstructured.U
 		if next, ok := above[ref.UID]; ok && next == uid {
 			return true, nil
 		}
-		g, _, _ := strings.Cut(ref.APIVersion, "/")
-		if !strings.Contains(ref.APIVersion, "/") {
-			g = ""
-		}
-		o, err := c.Get(ctx, kindOf(incident.Ref{Kind: ref.Kind, Group: g}), u.GetNamespace(), ref.Name)
+		o, err := c.Get(ctx, kindOf(incident.Ref{Kind: ref.Kind, Group: groupOf(ref.APIVersion)}), u.GetNamespace(), ref.Name)
 		if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
 			return false, nil
 		}
