@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -161,11 +162,12 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
+	src.services = func(ctx context.Context) ([]*corev1.Service, error) { return k.Source().Services(ctx, "") }
 	d, err := dra.New(dra.Config{Client: client, Dynamic: dyn, Discovery: disc, Nodes: k.Nodes, Cluster: src.cluster, Now: src.now})
 	if err != nil {
 		return nil, err
 	}
-	p, err := prom.New(prom.Config{Client: prom.NewClient(src.metrics), Cluster: src.cluster, Exists: existence(k)})
+	p, err := prom.New(prom.Config{Client: src.promClient(), Cluster: src.cluster, Exists: existence(k)})
 	if err != nil {
 		return nil, err
 	}
