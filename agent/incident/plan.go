@@ -154,6 +154,8 @@ type SourcePatch struct {
 // Target is an object as it was when the plan was made.
 type Target struct {
 	Ref             Ref               `json:"ref"`
+	Version         string            `json:"version,omitempty"`
+	Resource        string            `json:"resource,omitempty"`
 	UID             string            `json:"uid,omitempty"`
 	ResourceVersion string            `json:"resource_version,omitempty"`
 	Labels          map[string]string `json:"labels,omitempty"`
@@ -199,7 +201,7 @@ type Write struct {
 	// was planned on. Digest is empty where the state does not matter.
 	UID    string `json:"uid,omitempty"`
 	Digest string `json:"digest,omitempty"`
-	// Body is a JSON merge patch (patch), the object (create) or a cloud's request.
+	// Body is a JSON patch of RFC 6902 (patch), the object (create) or a cloud's request.
 	Body json.RawMessage `json:"body,omitempty"`
 	// Grace is the termination grace period of a delete or eviction, in seconds;
 	// negative means the pod's own.

@@ -7,7 +7,9 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
-	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	"github.com/rogpeppe/go-internal/diff"
+	"gomodules.xyz/jsonpatch/v2"
+	"sigs.k8s.io/yaml"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/planner"
@@ -35,7 +37,7 @@ func (d *draft) target(o *Object, observed string) {
 		}
 	}
 	t := incident.Target{
-		Ref: o.Ref, UID: string(o.GetUID()), ResourceVersion: o.GetResourceVersion(), Labels: o.GetLabels(),
+		Ref: o.Ref, Version: o.GVR.Version, Resource: o.GVR.Resource, UID: string(o.GetUID()), ResourceVersion: o.GetResourceVersion(), Labels: o.GetLabels(),
 		Observed: observed, Owner: owner(o.Unstructured), System: system(o.Unstructured),
 	}
 	// What an earlier step changes is checked by the write itself, not before the plan begins.
@@ -59,20 +61,20 @@ func (d *draft) patch(o *Object, say string, change func(u *unstructured.Unstruc
 	if err := change(after); err != nil {
 		return err
 	}
-	body, err := mergePatch(o.Unstructured, after)
+	body, err := jsonPatch(o.Unstructured, after)
 	if err != nil {
 		return err
 	}
-	back, err := mergePatch(after, o.Unstructured)
+	back, err := jsonPatch(after, o.Unstructured)
 	if err != nil {
 		return err
 	}
-	if string(body) == "{}" {
+	if body == nil {
 		return fmt.Errorf("%s already is as the change wants it: there is nothing to do", o.Ref)
 	}
 	d.target(o, "")
 	w := d.write(o, incident.VerbPatch, say)
-	w.Body = body
+	w.Body, w.Diff = body, unified(o.Ref, o.Unstructured, after)
 	d.add(w, incident.Write{API: w.API, Verb: incident.VerbPatch, Ref: w.Ref, Version: w.Version, Resource: w.Resource, UID: w.UID, Body: back, Say: "put back " + o.Ref.String()})
 	d.c.planned[o.Ref] = after
 	return nil
@@ -91,7 +93,7 @@ func (d *draft) create(kind string, u *unstructured.Unstructured, say string) er
 	}
 	o := d.c.object(m, u)
 	w := d.write(o, incident.VerbCreate, say)
-	w.UID, w.Digest, w.Body = "", "", body
+	w.UID, w.Digest, w.Body, w.Diff = "", "", body, unified(o.Ref, nil, u)
 	d.add(w, incident.Write{API: w.API, Verb: incident.VerbDelete, Ref: w.Ref, Version: w.Version, Resource: w.Resource, Grace: -1, Say: "delete " + o.Ref.String() + " again"})
 	d.c.planned[o.Ref] = u.DeepCopy()
 	return nil
@@ -103,7 +105,7 @@ func (d *draft) remove(o *Object, say string, within int) error {
 	d.target(o, "")
 	w := d.write(o, incident.VerbDelete, say)
 	w.Grace = -1
-	w.Await = []incident.Check{Gone(o, within)}
+	w.Await, w.Diff = []incident.Check{Gone(o, within)}, unified(o.Ref, o.Unstructured, nil)
 	body, err := json.Marshal(anew(o.Unstructured).Object)
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.Ref, err)
@@ -148,9 +150,10 @@ func anew(u *unstructured.Unstructured) *unstructured.Unstructured {
 	return n
 }
 
-// mergePatch is the JSON merge patch between two states of an object, without
-// status and the server's own fields.
-func mergePatch(before, after *unstructured.Unstructured) (json.RawMessage, error) {
+// jsonPatch is the least JSON patch (RFC 6902) between two states of an object,
+// without status and the server's own fields. Only what changes is in it, so that a
+// plan does not carry the rest of an object about.
+func jsonPatch(before, after *unstructured.Unstructured) (json.RawMessage, error) {
 	a, err := json.Marshal(anew(before).Object)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", before.GetName(), err)
@@ -159,9 +162,36 @@ func mergePatch(before, after *unstructured.Unstructured) (json.RawMessage, erro
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", before.GetName(), err)
 	}
-	p, err := jsonpatch.CreateMergePatch(a, b)
+	ops, err := jsonpatch.CreatePatch(a, b)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", before.GetName(), err)
 	}
-	return p, nil
+	if len(ops) == 0 {
+		return nil, nil
+	}
+	return json.Marshal(ops)
+}
+
+// unified shows what a change makes of an object, as YAML; a side that is nil is not there.
+func unified(ref incident.Ref, before, after *unstructured.Unstructured) string {
+	text := func(u *unstructured.Unstructured) []byte {
+		if u == nil {
+			return nil
+		}
+		n := anew(u)
+		if notes := n.GetAnnotations(); len(notes) > 0 {
+			delete(notes, "kubectl.kubernetes.io/last-applied-configuration")
+			delete(notes, Annotation)
+			n.SetAnnotations(notes)
+			if len(notes) == 0 {
+				unstructured.RemoveNestedField(n.Object, "metadata", "annotations")
+			}
+		}
+		raw, err := yaml.Marshal(n.Object)
+		if err != nil {
+			return []byte(err.Error())
+		}
+		return raw
+	}
+	return string(diff.Diff("a/"+ref.Path(), text(before), "b/"+ref.Path(), text(after)))
 }
