@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -50,21 +51,58 @@ func (c *Catalogue) Infos() []planner.Info {
 
 // Session implements planner.Catalogue.
 func (c *Catalogue) Session() planner.Session {
-	s := session{}
-	for _, a := range all(c.cluster.session()) {
-		s[a.info.Name] = a
+	cluster := c.cluster.session()
+	s := &session{cluster: cluster, actions: map[string]*action{}}
+	for _, a := range all(cluster) {
+		s.actions[a.info.Name] = a
 	}
 	return s
 }
 
-type session map[string]*action
+type session struct {
+	cluster *Cluster
+	actions map[string]*action
+}
+
+var _ planner.Standing = (*session)(nil)
 
 // Action implements planner.Session.
-func (s session) Action(name string) planner.Action {
-	if a, ok := s[name]; ok {
+func (s *session) Action(name string) planner.Action {
+	if a, ok := s.actions[name]; ok {
 		return a
 	}
 	return nil
+}
+
+// Stand implements planner.Standing. An object that cannot be read stands for itself.
+func (s *session) Stand(ctx context.Context, r incident.Ref) incident.Ref {
+	// What the plan removes is gone for the session: it is read as it is now.
+	c := s.cluster.session()
+	o, err := c.Get(ctx, kindOf(r), r.Namespace, r.Name)
+	if err != nil {
+		return r
+	}
+	for range climb {
+		ref := metav1.GetControllerOf(o.Unstructured)
+		if ref == nil || ref.Kind == "Node" {
+			break
+		}
+		above, err := c.Get(ctx, kindOf(incident.Ref{Kind: ref.Kind, Group: groupOf(ref.APIVersion)}), o.GetNamespace(), ref.Name)
+		if err != nil {
+			break
+		}
+		o = above
+	}
+	return o.Ref
+}
+
+// groupOf gives the group of "group/version", empty for "v1".
+func groupOf(apiVersion string) string {
+	g, _, ok := strings.Cut(apiVersion, "/")
+	if !ok {
+		return ""
+	}
+	return g
 }
 
 // all is the explicit list of what ships, a family a line.

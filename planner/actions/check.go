@@ -37,6 +37,9 @@ const (
 	// CheckNoFinding: the checks that gumshoe's toolsets have for the subject no
 	// longer give the finding "code" about it.
 	CheckNoFinding = "no_finding"
+	// CheckFinding: the finding "code" is still there: what a plan mends has not gone
+	// away by itself.
+	CheckFinding = "finding"
 	// CheckNothingNew: around the subject there is no fault that was not there before.
 	CheckNothingNew = "no_new_findings"
 	// CheckTool: the read-only tool "tool" with the arguments "args" (JSON) gives
