@@ -26,9 +26,9 @@ func compiles(p params, param, expr string) error {
 	return nil
 }
 
-// asked warns that other devices are asked for than before: what the expressions
+// otherDevices warns that other devices are asked for than before: what the expressions
 // compare with is put side by side, so that a person sees that the model changes.
-func asked(who string, before, after []string) []string {
+func otherDevices(who string, before, after []string) []string {
 	var was, is []string
 	for _, e := range before {
 		was = append(was, constants(e)...)

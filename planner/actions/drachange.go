@@ -232,7 +232,7 @@ func (k *claimChange) selector(_ context.Context, devices map[string]any, v stri
 		return err
 	}
 	k.say("request %s asks for devices with %s", name, v)
-	k.warnings = append(k.warnings, asked("request "+name, expressions(in["selectors"]), expressions(list))...)
+	k.warnings = append(k.warnings, otherDevices("request "+name, expressions(in["selectors"]), expressions(list))...)
 	in["selectors"] = list
 	return nil
 }

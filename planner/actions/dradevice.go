@@ -404,7 +404,7 @@ func (k *claimChange) classSpec(ctx context.Context, name string, u *unstructure
 		}
 		if changed {
 			k.say("it selects devices with %s", v)
-			k.warnings = append(k.warnings, asked("class "+name, expressions(spec["selectors"]), expressions(list))...)
+			k.warnings = append(k.warnings, otherDevices("class "+name, expressions(spec["selectors"]), expressions(list))...)
 			spec["selectors"] = list
 		}
 	}

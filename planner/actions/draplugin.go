@@ -201,3 +201,29 @@ func daemonNode(p *corev1.Pod) string {
 	}
 	return ""
 }
+
+// daemonPod judges the pod that a DaemonSet has on a node, once it was made anew.
+func daemonPod(ctx context.Context, k *Checker, c incident.Check) (incident.Verdict, string) {
+	set, v, saw := k.object(ctx, c.Subject)
+	if v != "" {
+		return v, saw
+	}
+	node := c.Params["node"]
+	pods, err := k.cluster.podsOf(ctx, set)
+	if err != nil {
+		return incident.Unclear, err.Error()
+	}
+	for _, p := range pods {
+		if daemonNode(p) != node || string(p.UID) == c.Params["not"] || p.DeletionTimestamp != nil {
+			continue
+		}
+		ok := slices.ContainsFunc(p.Status.Conditions, func(x corev1.PodCondition) bool {
+			return x.Type == corev1.PodReady && x.Status == corev1.ConditionTrue
+		})
+		if !ok {
+			return incident.Fail, "pod " + p.Name + " on node " + node + " is not ready"
+		}
+		return incident.Pass, "pod " + p.Name + " on node " + node + " is ready"
+	}
+	return incident.Fail, c.Subject.String() + " has no new pod on node " + node
+}
