@@ -59,6 +59,9 @@ type Executor struct {
 	Sleep func(context.Context, time.Duration) error
 	// Emit shows events to whoever watches; it may be nil.
 	Emit func(event.Event)
+	// Lease is how long an executor may be silent before another takes its plan up;
+	// 0 means DefaultLease.
+	Lease time.Duration
 	// ClusterUID is that of the cluster that the backends reach.
 	ClusterUID string
 	// Boundary is called at every point at which a crash could part what was done
@@ -66,8 +69,8 @@ type Executor struct {
 	Boundary func(point string)
 }
 
-// lease is how long an executor may be silent before another takes its plan up.
-const lease = 30 * time.Second
+// DefaultLease is how long an executor may be silent before another takes its plan up.
+const DefaultLease = 30 * time.Second
 
 // poll is the time between two looks at a check.
 const poll = 2 * time.Second
@@ -144,6 +147,10 @@ func (e *Executor) locked(ctx context.Context, id string, by incident.Person, wo
 
 // hold takes the lease of a plan and keeps it until the function it gives is called.
 func (e *Executor) hold(ctx context.Context, id string) (func(), error) {
+	lease := e.Lease
+	if lease == 0 {
+		lease = DefaultLease
+	}
 	queue := "work.execute-" + id
 	if _, err := e.Journal.Append(ctx, queue+".1", 0, store.Entry{Type: "work.execute"}); err != nil {
 		if _, ok := errors.AsType[*store.ConflictError](err); !ok {

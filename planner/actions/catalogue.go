@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -24,6 +25,11 @@ type Config struct {
 	Dynamic dynamic.Interface
 	Mapper  meta.RESTMapper
 	Now     func() time.Time
+	// Allocate is the scheduler's allocator for dynamic resources; without it a pod
+	// with claims is not proved to fit anywhere.
+	Allocate Allocate
+	// Clouds are the providers whose API changes node pools; none is fine.
+	Clouds []PoolCloud
 }
 
 // Catalogue is the list of actions that ship.
@@ -36,7 +42,7 @@ func New(cfg Config) (*Catalogue, error) {
 	if cfg.Now == nil {
 		return nil, errors.New("actions: a clock is needed")
 	}
-	return &Catalogue{cluster: &Cluster{name: cfg.Cluster, dyn: cfg.Dynamic, mapper: cfg.Mapper, now: cfg.Now}}, nil
+	return &Catalogue{cluster: &Cluster{name: cfg.Cluster, dyn: cfg.Dynamic, mapper: cfg.Mapper, now: cfg.Now, allocate: cfg.Allocate, clouds: cfg.Clouds}}, nil
 }
 
 // Infos implements planner.Catalogue: every action by name.
@@ -110,6 +116,8 @@ func all(c *Cluster) []*action {
 	return slices.Concat(
 		nodes(c),
 		dra(c),
+		drains(c),
+		pools(c), replicas(c), retirements(c),
 	)
 }
 
@@ -132,8 +140,10 @@ func (a *action) Compile(ctx context.Context, raw map[string]string) (planner.Dr
 	if err != nil {
 		return planner.Draft{}, err
 	}
+	planned, placed := maps.Clone(a.c.planned), a.c.placed
 	d, err := a.compile(ctx, a.c, p)
 	if err != nil {
+		a.c.planned, a.c.placed = planned, placed // what is not done is not seen as done
 		return planner.Draft{}, err
 	}
 	if d.Risk.Weight() < a.info.Risk.Weight() || d.Risk == "" {

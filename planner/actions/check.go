@@ -34,6 +34,9 @@ const (
 	// CheckNodes: at least "min" nodes with the labels "selector" are ready and
 	// schedulable.
 	CheckNodes = "nodes_ready"
+	// CheckOnNodes: at least "min" pods of the workload are on nodes with the labels
+	// "selector".
+	CheckOnNodes = "pods_on_nodes"
 	// CheckNoFinding: the checks that gumshoe's toolsets have for the subject no
 	// longer give the finding "code" about it.
 	CheckNoFinding = "no_finding"

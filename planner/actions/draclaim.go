@@ -107,7 +107,11 @@ func recreateClaim(ctx context.Context, c *Cluster, p params) (*draft, error) {
 		d.Lasting = "the devices that the claim holds now: another allocation is made when it is needed"
 	}
 	d.judgeClaim(o, users)
-	return d, nil
+	var waits []*Object
+	for _, u := range users {
+		waits = append(waits, u.waiting()...)
+	}
+	return d, d.fitAfter(ctx, waits, func(*unstructured.Unstructured) error { return nil })
 }
 
 type holders struct {
@@ -120,13 +124,12 @@ type holders struct {
 // be stopped.
 func (d *draft) stopHolders(ctx context.Context, p params, claim *Object, users []*user) (holders, error) {
 	var h holders
-	var roots []*Object
 	for _, u := range users {
 		for _, pod := range u.running() {
 			if pod.GetName() != p.str("pod") {
 				return h, p.refuse("name it as pod, if it may be stopped", "pod %s runs with claim %s", pod.GetName(), claim.GetName())
 			}
-			h.stopped, roots = append(h.stopped, pod), append(roots, u.root)
+			h.stopped = append(h.stopped, pod)
 		}
 	}
 	for _, pod := range h.stopped {
@@ -145,13 +148,13 @@ func (d *draft) stopHolders(ctx context.Context, p params, claim *Object, users 
 		d.Undo[0].Body = body
 		h.bare = append(h.bare, again)
 	}
-	return h, d.hurt(ctx, h.stopped, roots...)
+	return h, d.hurt(ctx, h.stopped)
 }
 
 // judgeClaim adds what must hold before and after a claim is made anew.
 func (d *draft) judgeClaim(o *Object, users []*user) {
 	for _, u := range users {
-		if follows(groupKind(u.root)) == nextRun {
+		if follows(kindKey(u.root)) == nextRun {
 			continue
 		}
 		if len(u.waiting()) > 0 {
@@ -214,7 +217,7 @@ func (c *Cluster) unused(ctx context.Context, p params, o *Object) error {
 		if err != nil && !apierrors.IsNotFound(err) {
 			return err
 		}
-		if err == nil && pod.GetUID() == owner.UID && !finished(pod) {
+		if err == nil && pod.GetUID() == owner.UID && !podOver(pod) {
 			return p.refuse(way, "claim %s was made for pod %s, which is there", o.GetName(), owner.Name)
 		}
 	}
@@ -231,7 +234,7 @@ func (c *Cluster) unused(ctx context.Context, p params, o *Object) error {
 		if err != nil {
 			return err
 		}
-		if string(holder.GetUID()) == text(r, "uid") && !(holder.GetKind() == "Pod" && finished(holder)) {
+		if string(holder.GetUID()) == text(r, "uid") && !(holder.GetKind() == "Pod" && podOver(holder)) {
 			return p.refuse(way, "claim %s is reserved for %s", o.GetName(), holder.Ref)
 		}
 	}

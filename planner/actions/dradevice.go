@@ -77,12 +77,12 @@ func deviceActions(c *Cluster) []*action {
 	}
 }
 
-// selection is a DeviceTaintRule's selector: which devices are meant.
-type selection struct{ driver, pool, device string }
+// deviceSet is a DeviceTaintRule's selector: which devices are meant.
+type deviceSet struct{ driver, pool, device string }
 
-func (s selection) empty() bool { return s == selection{} }
+func (s deviceSet) empty() bool { return s == deviceSet{} }
 
-func (s selection) String() string {
+func (s deviceSet) String() string {
 	switch {
 	case s.device != "":
 		return "device " + s.driver + "/" + s.pool + "/" + s.device
@@ -94,7 +94,7 @@ func (s selection) String() string {
 	return "every device of the cluster"
 }
 
-func (s selection) object() map[string]any {
+func (s deviceSet) object() map[string]any {
 	out := map[string]any{}
 	for k, v := range map[string]string{"driver": s.driver, "pool": s.pool, "device": s.device} {
 		if v != "" {
@@ -105,13 +105,13 @@ func (s selection) object() map[string]any {
 }
 
 // matches says whether an allocated device, as a claim's status names it, is meant.
-func (s selection) matches(r map[string]any) bool {
+func (s deviceSet) matches(r map[string]any) bool {
 	return (s.driver == "" || s.driver == text(r, "driver")) && (s.pool == "" || s.pool == text(r, "pool")) && (s.device == "" || s.device == text(r, "device"))
 }
 
 // narrow checks that a selection names its devices whole: names of pools and devices
 // repeat from driver to driver and from node to node.
-func (s selection) narrow(p params) error {
+func (s deviceSet) narrow(p params) error {
 	switch {
 	case s.empty():
 		return p.refuse("name at least the driver", "an empty selector taints every device of the cluster")
@@ -124,7 +124,7 @@ func (s selection) narrow(p params) error {
 }
 
 // published counts the devices of a selection that slices offer.
-func (c *Cluster) published(ctx context.Context, s selection) (int, error) {
+func (c *Cluster) published(ctx context.Context, s deviceSet) (int, error) {
 	fields := "spec.driver=" + s.driver
 	if s.pool != "" {
 		fields += ",spec.pool.name=" + s.pool
@@ -145,8 +145,8 @@ func (c *Cluster) published(ctx context.Context, s selection) (int, error) {
 	return n, nil
 }
 
-// holdersOf gives the pods that hold devices of a selection.
-func (c *Cluster) holdersOf(ctx context.Context, s selection) ([]*Object, error) {
+// holdersOf gives the pods that hold devices of a deviceSet.
+func (c *Cluster) holdersOf(ctx context.Context, s deviceSet) ([]*Object, error) {
 	claims, err := c.List(ctx, claimKind, "", "", "")
 	if err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func (c *Cluster) holdersOf(ctx context.Context, s selection) ([]*Object, error)
 			if err != nil {
 				return nil, err
 			}
-			if !finished(pod) && !slices.ContainsFunc(out, func(x *Object) bool { return x.Ref == pod.Ref }) {
+			if !podOver(pod) && !slices.ContainsFunc(out, func(x *Object) bool { return x.Ref == pod.Ref }) {
 				out = append(out, pod)
 			}
 		}
@@ -178,7 +178,7 @@ func (c *Cluster) holdersOf(ctx context.Context, s selection) ([]*Object, error)
 }
 
 func createTaintRule(ctx context.Context, c *Cluster, p params) (*draft, error) {
-	s := selection{p.str("driver"), p.str("pool"), p.str("device")}
+	s := deviceSet{p.str("driver"), p.str("pool"), p.str("device")}
 	if class := p.str("device_class"); class != "" {
 		return nil, p.missing("driver", "a rule cannot select by class since Kubernetes 1.35: name driver, pool or device instead of class %s", class)
 	}
@@ -232,7 +232,7 @@ func createTaintRule(ctx context.Context, c *Cluster, p params) (*draft, error) 
 
 // reach says whom an effect on a selection hurts: the pods that are evicted, or those
 // that would be.
-func (d *draft) reach(ctx context.Context, s selection, effect string, devices int) error {
+func (d *draft) reach(ctx context.Context, s deviceSet, effect string, devices int) error {
 	pods, err := d.c.holdersOf(ctx, s)
 	if err != nil {
 		return err
@@ -251,9 +251,9 @@ func (d *draft) reach(ctx context.Context, s selection, effect string, devices i
 	return nil
 }
 
-func selectionOf(o *Object) (s selection, there bool) {
+func selectionOf(o *Object) (s deviceSet, there bool) {
 	m, there, _ := unstructured.NestedMap(o.Object, "spec", "deviceSelector")
-	return selection{text(m, "driver"), text(m, "pool"), text(m, "device")}, there
+	return deviceSet{text(m, "driver"), text(m, "pool"), text(m, "device")}, there
 }
 
 func (c *Cluster) taintRule(ctx context.Context, p params) (*Object, error) {
@@ -342,7 +342,7 @@ func deleteTaintRule(ctx context.Context, c *Cluster, p params) (*draft, error) 
 	}
 	s, there := selectionOf(o)
 	if !there {
-		s = selection{}
+		s = deviceSet{}
 	}
 	t, _, _ := unstructured.NestedMap(o.Object, "spec", "taint")
 	d := c.draft("Remove DeviceTaintRule %s", o.GetName())

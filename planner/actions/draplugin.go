@@ -180,7 +180,7 @@ func (d *draft) roll(ctx context.Context, p params, set *Object, node string) er
 	d.Blast.Nodes = []incident.Ref{nodeRef(d.c.name, node)}
 	d.Verify = append(d.Verify, incident.Check{Kind: CheckDaemonPod, Subject: set.Ref, Params: map[string]string{"node": node, "not": string(pod.GetUID())},
 		Say: set.Ref.String() + " has a new ready pod on node " + node, Within: 300})
-	return d.hurt(ctx, []*Object{pod}, set)
+	return d.hurt(ctx, []*Object{pod})
 }
 
 // daemonNode is the node that a DaemonSet's pod is on, or is meant for while it waits.

@@ -179,7 +179,7 @@ func portable(u *unstructured.Unstructured) *unstructured.Unstructured {
 // repoint makes a workload's pods name something else in their resourceClaims, in an
 // order that leaves nothing waiting for ever.
 func (d *draft) repoint(ctx context.Context, p params, u *user, from, to reference) error {
-	how := follows(groupKind(u.root))
+	how := follows(kindKey(u.root))
 	switch {
 	case u.above != "":
 		return p.refuse("change it in "+u.above, "%s makes %s and would take the change back", u.above, u.root.Ref)
@@ -210,7 +210,7 @@ func (d *draft) repoint(ctx context.Context, p params, u *user, from, to referen
 		d.seen(u.root)
 	}
 	for _, o := range u.between { // a Job of a CronJob stays as it was made
-		if follows(groupKind(o)) == anewAll && !over(o) {
+		if follows(kindKey(o)) == anewAll && !over(o) {
 			if err := d.remake(ctx, o, change, podsOf(u.pods, o)); err != nil {
 				return err
 			}
@@ -226,14 +226,13 @@ func (d *draft) repoint(ctx context.Context, p params, u *user, from, to referen
 			d.Lasting = "the pods that waited are made anew by their controller; one that waits on the new template when it is undone has to be deleted by hand"
 		}
 	}
-	if how == nextRun {
-		return nil
+	if how != nextRun {
+		if err := d.hurt(ctx, u.running()); err != nil {
+			return err
+		}
+		d.judge(u.root, u.pods)
 	}
-	if err := d.hurt(ctx, u.running(), u.root); err != nil {
-		return err
-	}
-	d.judge(u.root, u.pods)
-	return nil
+	return d.fitAfter(ctx, waits, change)
 }
 
 // partitioned refuses a StatefulSet whose partition keeps the change from the pods
@@ -281,19 +280,16 @@ func (d *draft) remakeUser(ctx context.Context, u *user, change func(*unstructur
 		if err := d.remake(ctx, u.root, change, nil); err != nil {
 			return err
 		}
-		if placed(u.root) && !finished(u.root) {
-			if err := d.hurt(ctx, []*Object{u.root}); err != nil {
+		if onNode(u.root) && !podOver(u.root) {
+			if err := d.hurt(ctx, u.pods); err != nil {
 				return err
 			}
 		}
-		d.judge(u.root, []*Object{u.root})
-		return nil
-	}
-	if err := d.remake(ctx, u.root, change, u.pods); err != nil {
+	} else if err := d.remake(ctx, u.root, change, u.pods); err != nil {
 		return err
 	}
 	d.judge(u.root, u.pods)
-	return nil
+	return d.fitAfter(ctx, u.waiting(), change)
 }
 
 // remake deletes an object and creates it again with a change. Undo does the same
@@ -316,13 +312,13 @@ func (d *draft) remake(ctx context.Context, o *Object, change func(*unstructured
 	if err := change(fresh); err != nil {
 		return err
 	}
-	kind := groupKind(o)
+	kind := kindKey(o)
 	if err := d.create(kind, fresh, "Create "+o.Ref.String()+" with the change"); err != nil {
 		return err
 	}
 	d.Lasting = "what " + o.Ref.String() + " had done is not brought back: it starts again"
-	running := slices.DeleteFunc(slices.Clone(pods), func(p *Object) bool { return !placed(p) || finished(p) })
-	return d.hurt(ctx, running, o)
+	running := slices.DeleteFunc(slices.Clone(pods), func(p *Object) bool { return !onNode(p) || podOver(p) })
+	return d.hurt(ctx, running)
 }
 
 // renewed is an object as it is created again: what the server, a controller or the
@@ -375,7 +371,7 @@ func renewPod(n *unstructured.Unstructured) {
 
 // judge adds what must hold before and after: pods that wait now are scheduled then.
 func (d *draft) judge(o *Object, pods []*Object) {
-	if slices.ContainsFunc(pods, func(p *Object) bool { return !placed(p) && !finished(p) }) {
+	if slices.ContainsFunc(pods, func(p *Object) bool { return !onNode(p) && !podOver(p) }) {
 		d.Before = append(d.Before, incident.Check{Kind: CheckPending, Subject: o.Ref, Say: o.Ref.String() + " still waits for a node"})
 	} else {
 		d.Warnings = append(d.Warnings, "no pod of "+o.Ref.String()+" waits for a node now")

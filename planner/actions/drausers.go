@@ -50,7 +50,7 @@ func holderKinds() []string {
 		"LeaderWorkerSet.leaderworkerset.x-k8s.io", "JobSet.jobset.x-k8s.io", "RayCluster.ray.io", "RayJob.ray.io", "RayService.ray.io"}
 }
 
-func groupKind(o *Object) string { return o.GroupVersionKind().GroupKind().String() }
+func kindKey(o *Object) string { return o.GroupVersionKind().GroupKind().String() }
 
 // reference is what a pod names in its resourceClaims.
 type reference struct{ field, name string }
@@ -102,20 +102,20 @@ type user struct {
 
 // waiting are the pods that no node has.
 func (u *user) waiting() []*Object {
-	return slices.DeleteFunc(slices.Clone(u.pods), func(o *Object) bool { return placed(o) || finished(o) })
+	return slices.DeleteFunc(slices.Clone(u.pods), func(o *Object) bool { return onNode(o) || podOver(o) })
 }
 
 // running are the pods that have a node and are not over.
 func (u *user) running() []*Object {
-	return slices.DeleteFunc(slices.Clone(u.pods), func(o *Object) bool { return !placed(o) || finished(o) })
+	return slices.DeleteFunc(slices.Clone(u.pods), func(o *Object) bool { return !onNode(o) || podOver(o) })
 }
 
-func placed(pod *Object) bool {
+func onNode(pod *Object) bool {
 	node, _, _ := unstructured.NestedString(pod.Object, "spec", "nodeName")
 	return node != ""
 }
 
-func finished(pod *Object) bool {
+func podOver(pod *Object) bool {
 	phase, _, _ := unstructured.NestedString(pod.Object, "status", "phase")
 	return phase == string(corev1.PodSucceeded) || phase == string(corev1.PodFailed)
 }
@@ -196,7 +196,7 @@ func (c *Cluster) users(ctx context.Context, namespace string, r reference) ([]*
 		return nil, err
 	}
 	for _, p := range pods {
-		if p.GetDeletionTimestamp() == nil && !finished(p) && r.of(p.Unstructured) {
+		if p.GetDeletionTimestamp() == nil && !podOver(p) && r.of(p.Unstructured) {
 			if err := add(p); err != nil {
 				return nil, err
 			}
@@ -284,73 +284,54 @@ func (c *Cluster) user(ctx context.Context, p params, namespace, claim string, r
 	return all[0], nil
 }
 
-// hurt notes what is stopped with these pods: names, devices, hours of work.
-func (d *draft) hurt(ctx context.Context, pods []*Object, workloads ...*Object) error {
-	for _, p := range pods {
-		n, err := d.c.devices(ctx, p)
+// hurt notes whom it hurts when these pods are stopped.
+func (d *draft) hurt(ctx context.Context, pods []*Object) error {
+	var typed []*corev1.Pod
+	for _, o := range pods {
+		p, err := as[corev1.Pod](o)
 		if err != nil {
 			return err
 		}
-		d.Blast.PodCount++
-		if len(d.Blast.Pods) < 50 {
-			d.Blast.Pods = append(d.Blast.Pods, p.Ref)
-		}
-		d.Blast.GPUs += n
-		if since, ok, _ := unstructured.NestedString(p.Object, "status", "startTime"); ok {
-			var t metav1.Time
-			if t.UnmarshalQueryParameter(since) == nil && !t.IsZero() {
-				d.Blast.GPUHours += float64(n) * max(d.c.now().Sub(t.Time).Hours(), 0)
-			}
-		}
+		typed = append(typed, p)
 	}
-	for _, w := range workloads {
-		if w.GetKind() != "Pod" && !slices.Contains(d.Blast.Workloads, w.Ref) {
-			d.Blast.Workloads = append(d.Blast.Workloads, w.Ref)
+	notes, nodes := d.Blast.Notes, d.Blast.Nodes
+	b, err := d.c.blast(ctx, typed)
+	if err != nil {
+		return err
+	}
+	d.Blast = b
+	d.Blast.Notes, d.Blast.Nodes = append(notes, b.Notes...), nodes
+	return nil
+}
+
+// fitAfter says for pods that wait whether they would find a place once they name
+// something else: the plan is read as it will be, so this comes after its writes.
+func (d *draft) fitAfter(ctx context.Context, pods []*Object, change func(*unstructured.Unstructured) error) error {
+	var typed []*corev1.Pod
+	for _, o := range pods {
+		next := o.DeepCopy()
+		if err := change(next); err != nil {
+			return err
 		}
+		p, err := as[corev1.Pod](&Object{Unstructured: next, Ref: o.Ref})
+		if err != nil {
+			return err
+		}
+		typed = append(typed, p)
+	}
+	got, err := d.c.prove(ctx, typed, "node", func(*corev1.Node) bool { return true })
+	if err != nil {
+		d.Capacity = append(d.Capacity, incident.Claim{Text: "whether the pods fit is not known: " + err.Error()})
+		return nil
+	}
+	d.Capacity = append(d.Capacity, got.claims...)
+	if len(got.lost) > 0 {
+		d.Warnings = append(d.Warnings, "with this change alone there is no place yet for "+strings.Join(got.lost, ", "))
 	}
 	return nil
 }
 
-// devices counts what a pod holds: devices of its claims, and GPUs of device plugins.
-func (c *Cluster) devices(ctx context.Context, pod *Object) (int, error) {
-	t, err := as[corev1.Pod](pod)
-	if err != nil {
-		return 0, err
-	}
-	n := 0
-	for _, k := range t.Spec.Containers {
-		for name, q := range k.Resources.Limits {
-			if strings.HasSuffix(string(name), "/gpu") {
-				n += int(q.Value())
-			}
-		}
-	}
-	var claims []string
-	for _, s := range t.Status.ResourceClaimStatuses {
-		if s.ResourceClaimName != nil {
-			claims = append(claims, *s.ResourceClaimName)
-		}
-	}
-	for _, s := range t.Spec.ResourceClaims {
-		if s.ResourceClaimName != nil {
-			claims = append(claims, *s.ResourceClaimName)
-		}
-	}
-	for _, name := range claims {
-		o, err := c.Get(ctx, "ResourceClaim.resource.k8s.io", pod.GetNamespace(), name)
-		if apierrors.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return 0, err
-		}
-		results, _, _ := unstructured.NestedSlice(o.Object, "status", "allocation", "devices", "results")
-		n += len(results)
-	}
-	return n, nil
-}
-
-// say a list of objects in words.
+// namesOf puts a list of objects into words.
 func namesOf(list []*Object) string {
 	var out []string
 	for i, o := range list {
