@@ -88,7 +88,7 @@ func (s *session) Stand(ctx context.Context, r incident.Ref) incident.Ref {
 	if err != nil {
 		return r
 	}
-	for range climb {
+	for range maxClimb {
 		ref := metav1.GetControllerOf(o.Unstructured)
 		if ref == nil || ref.Kind == "Node" {
 			break
