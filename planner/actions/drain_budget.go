@@ -88,7 +88,7 @@ func budgetNames(bs []*policyv1.PodDisruptionBudget) string {
 // spends reports whether the eviction of a pod is held against budgets: one that
 // does not run yet, or has ended, is not (kubernetes registry/core/pod, eviction).
 func spends(p *corev1.Pod) bool {
-	return p.Status.Phase != corev1.PodPending && !podOver(p) && p.DeletionTimestamp == nil
+	return p.Status.Phase != corev1.PodPending && !finished(p) && p.DeletionTimestamp == nil
 }
 
 // exempt reports whether a budget lets go of a pod because it is not ready.

@@ -173,7 +173,7 @@ func (c *Cluster) members(ctx context.Context, g *gang) ([]*corev1.Pod, error) {
 			return nil, err
 		}
 		mine := g.group == "" || p.Spec.SchedulingGroup != nil && p.Spec.SchedulingGroup.PodGroupName != nil && *p.Spec.SchedulingGroup.PodGroupName == g.group
-		if mine && !podOver(p) {
+		if mine && !finished(p) {
 			out = append(out, p)
 		}
 	}
