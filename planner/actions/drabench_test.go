@@ -65,7 +65,8 @@ func newBench(t *testing.T, objects string) *bench {
 	if x.all, err = disco.ServerPreferredResources(); err != nil {
 		t.Fatal(err)
 	}
-	x.cat, err = actions.New(actions.Config{Cluster: "test", Dynamic: x.dyn, Mapper: restmapper.NewDiscoveryRESTMapper(groups), Now: func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }})
+	x.cat, err = actions.New(actions.Config{Cluster: "test", Dynamic: x.dyn, Mapper: restmapper.NewDiscoveryRESTMapper(groups), Allocate: place,
+		Now: func() time.Time { return time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,4 +251,44 @@ func refusal(t *testing.T, err error, kind, why string) {
 	if is != kind || !strings.Contains(fmt.Sprint(err), why) {
 		t.Errorf("the answer is %q (%s), want %q with %q", fmt.Sprint(err), is, kind, why)
 	}
+}
+
+// sendReleased sends the writes, and in between does what the claim controller does:
+// it takes its finalizer from a claim that is being deleted once no pod holds it.
+func (b *bench) sendReleased(d planner.Draft) map[string]incident.WriteResult {
+	b.t.Helper()
+	done := map[string]incident.WriteResult{}
+	b.plans++
+	claims := b.dyn.Resource(gvr("resource.k8s.io", "v1", "resourceclaims"))
+	for _, w := range d.Writes {
+		r, err := actions.NewBackend(b.dyn).Do(b.t.Context(), fmt.Sprint("p", b.plans), w)
+		if err != nil {
+			b.t.Fatalf("%s (%s): %v", w.ID, w.Say, err)
+		}
+		done[w.ID] = r
+		l, err := claims.List(b.t.Context(), metav1.ListOptions{})
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		for _, u := range l.Items {
+			if u.GetDeletionTimestamp() == nil {
+				continue
+			}
+			holders, _, _ := unstructured.NestedSlice(u.Object, "status", "reservedFor")
+			held := slices.ContainsFunc(holders, func(h any) bool {
+				m, _ := h.(map[string]any)
+				name, _ := m["name"].(string)
+				_, err := b.dyn.Resource(gvr("", "v1", "pods")).Namespace(u.GetNamespace()).Get(b.t.Context(), name, metav1.GetOptions{})
+				return err == nil
+			})
+			if held {
+				continue
+			}
+			u.SetFinalizers(nil)
+			if _, err := claims.Namespace(u.GetNamespace()).Update(b.t.Context(), &u, metav1.UpdateOptions{}); err != nil {
+				b.t.Fatal(err)
+			}
+		}
+	}
+	return done
 }

@@ -225,3 +225,26 @@ func TestBlastOfAReplacedTemplate(t *testing.T) {
 		t.Errorf("the controller is not waited for: %+v", w.Await)
 	}
 }
+
+// The scheduler's allocator is asked whether the pod that waits fits with the
+// change; where it does not, a person is told before the plan is approved.
+func TestReplacedTemplateIsProvedToFit(t *testing.T) {
+	t.Parallel()
+	const selector = " selector=`device.attributes['gpu.nvidia.com'].productName == 'H100'` selector_index=0"
+	for _, c := range []struct{ name, objects, params, fits, warns string }{
+		{"it fits", statefulSet + waiting("sts-0", owned("apps/v1", "StatefulSet", "sts")), selector + " drop_constraint=-1", "pod ml/sts-0 fits on node n1", ""},
+		{"a bare pod fits", waiting("p", ""), selector + " drop_constraint=-1", "pod ml/p fits on node n1", ""},
+		{"it does not fit yet", statefulSet + waiting("sts-0", owned("apps/v1", "StatefulSet", "sts")), selector, "fits on no node", "no place yet for ml/sts-0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			d := newBench(t, gpus+c.objects).draft("claim_template_replace", "namespace=ml template=gpu"+c.params)
+			if len(d.Capacity) != 1 || !strings.Contains(d.Capacity[0].Text, c.fits) {
+				t.Errorf("capacity %+v, want %q", d.Capacity, c.fits)
+			}
+			if got := strings.Join(d.Warnings, "\n"); !strings.Contains(got, c.warns) || c.warns == "" && strings.Contains(got, "no place yet") {
+				t.Errorf("warnings %q", d.Warnings)
+			}
+		})
+	}
+}
