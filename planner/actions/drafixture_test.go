@@ -15,10 +15,12 @@ const gpus = `
 apiVersion: v1
 kind: Node
 metadata: {name: n1}
+status: {allocatable: {pods: "10"}, conditions: [{type: Ready, status: "True"}]}
 ---
 apiVersion: v1
 kind: Node
 metadata: {name: n2}
+status: {allocatable: {pods: "10"}, conditions: [{type: Ready, status: "True"}]}
 ---
 apiVersion: resource.k8s.io/v1
 kind: DeviceClass
