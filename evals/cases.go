@@ -130,6 +130,31 @@ func Load(fsys fs.FS) ([]Case, error) {
 	return cases, errors.Join(errs...)
 }
 
+// Find reads the one case of an id beneath fsys, and no other. It is fs.ErrNotExist
+// where there is none.
+func Find(fsys fs.FS, id string) (Case, error) {
+	dir := ""
+	err := fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && d.Name() == "bundle" && p != ".":
+			return fs.SkipDir
+		case d.IsDir() || d.Name() != "case.yaml" || path.Base(path.Dir(p)) != id:
+			return nil
+		}
+		dir = path.Dir(p)
+		return fs.SkipAll
+	})
+	if err != nil {
+		return Case{}, fmt.Errorf("read cases: %w", err)
+	}
+	if dir == "" {
+		return Case{}, fmt.Errorf("case %s: %w", id, fs.ErrNotExist)
+	}
+	return loadCase(fsys, dir)
+}
+
 func loadCase(fsys fs.FS, dir string) (Case, error) {
 	file := path.Join(dir, "case.yaml")
 	if dir == "." {
