@@ -179,7 +179,21 @@ type Brief struct {
 	By      string             `json:"requester"`
 	Created time.Time          `json:"created"`
 	Expires time.Time          `json:"expires"`
-	// Words counts approvals.
+	// Approvals counts people who approved; Needed is how many have to.
 	Approvals int `json:"approvals"`
 	Needed    int `json:"needed"`
+}
+
+// Brief gives the line of a record.
+func (r Record) Brief() Brief {
+	by := map[string]bool{}
+	for _, w := range r.Words {
+		switch w.Word {
+		case incident.Approved:
+			by[w.By.Name] = true
+		case incident.Revoked:
+			delete(by, w.By.Name)
+		}
+	}
+	return Brief{ID: r.Plan.ID, State: r.State, Title: r.Plan.Title, By: r.Plan.Requester.Name, Created: r.Plan.Created, Expires: r.Plan.Expires, Approvals: len(by), Needed: r.Decision.Approvers}
 }

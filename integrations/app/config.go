@@ -38,6 +38,8 @@ type Config struct {
 	Store    StoreConfig `json:"store,omitzero"`
 	// Executor is the identity that writes, once a plan is approved.
 	Executor ExecutorConfig `json:"executor,omitzero"`
+	Policy   PolicyConfig   `json:"policy,omitzero"`
+	Approval ApprovalConfig `json:"approval,omitzero"`
 	// AllowProbe lets one call touch a workload (effect probe). It is said by a
 	// person for that call and is no setting of a file.
 	AllowProbe bool `json:"-"`
@@ -167,6 +169,8 @@ func (c Config) Validate() error {
 		c.GKE,
 		c.Store,
 		c.Executor,
+		c.Policy,
+		c.Approval,
 		toolSpecs(c.Tools),
 		mcpSpecs(c.MCP),
 	} {

@@ -20,6 +20,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/store/file"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/agent/triage"
+	"github.com/gumshoe-ai/gumshoe/planner"
 	"github.com/gumshoe-ai/gumshoe/planner/actions"
 )
 
@@ -64,6 +65,20 @@ func actionsOf(src *source) (*actions.Catalogue, error) {
 		return nil, fmt.Errorf("discovery client: %w", err)
 	}
 	return actions.New(actions.Config{Cluster: src.cluster, Dynamic: dyn, Mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disc)), Now: src.now})
+}
+
+// catalogue gives the actions for the cluster of this App.
+func (a *App) catalogue() (*actions.Catalogue, error) { return actionsOf(a.src) }
+
+// backends gives the backends by API.
+func (a *App) backends(k *actions.Backend, _ *actions.Catalogue) map[string]planner.Backend {
+	return map[string]planner.Backend{incident.APIKubernetes: k}
+}
+
+// sourcer gives the changes of repositories.
+func sourcer(c *actions.Catalogue) planner.Sourcer {
+	s, _ := any(c).(planner.Sourcer)
+	return s
 }
 
 // clusterUID is the uid of kube-system, which names a cluster as nothing else does.

@@ -88,7 +88,7 @@ func (s *session) Stand(ctx context.Context, r incident.Ref) incident.Ref {
 	if err != nil {
 		return r
 	}
-	for range climb {
+	for range maxClimb {
 		ref := metav1.GetControllerOf(o.Unstructured)
 		if ref == nil || ref.Kind == "Node" {
 			break
@@ -115,6 +115,7 @@ func groupOf(apiVersion string) string {
 func all(c *Cluster) []*action {
 	return slices.Concat(
 		nodes(c),
+		dra(c),
 		drains(c),
 		pools(c), replicas(c), retirements(c),
 	)

@@ -20,6 +20,9 @@ const (
 	CheckPending = "pods_pending"
 	// CheckReady: the pod, or every pod of the workload, is ready.
 	CheckReady = "pods_ready"
+	// CheckDaemonPod: the DaemonSet has a ready pod on the node "node" that is not the
+	// one with the uid "not".
+	CheckDaemonPod = "daemon_pod_ready"
 	// CheckAllocated: the ResourceClaim is allocated.
 	CheckAllocated = "claim_allocated"
 	// CheckUnused: the ResourceClaim is reserved for nobody that exists.

@@ -45,7 +45,7 @@ type question func(ctx context.Context, k *Checker, c incident.Check) (incident.
 func questions() map[string]question {
 	return map[string]question{
 		CheckGone: gone, CheckExists: exists, CheckField: field, CheckCondition: condition,
-		CheckRollout: rollout, CheckScheduled: scheduled, CheckPending: pending, CheckReady: ready,
+		CheckRollout: rollout, CheckScheduled: scheduled, CheckPending: pending, CheckReady: ready, CheckDaemonPod: daemonPod,
 		CheckAllocated: allocated, CheckUnused: unused, CheckEndpoints: endpoints, CheckEmpty: empty, CheckNodes: nodesReady, CheckOnNodes: onNodes,
 		CheckNoFinding: noFinding, CheckFinding: stillFound, CheckNothingNew: nothingNew, CheckTool: toolSays, CheckAnswers: answers,
 	}

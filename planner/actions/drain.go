@@ -137,14 +137,6 @@ func (d *draft) raise(r incident.Risk) {
 	}
 }
 
-// some names the first of many.
-func some(names []string) string {
-	if len(names) > 10 {
-		return strings.Join(names[:10], ", ") + fmt.Sprintf(" and %d more", len(names)-10)
-	}
-	return strings.Join(names, ", ")
-}
-
 // evacuation is a set of pods that leave their nodes.
 type evacuation struct {
 	p    params

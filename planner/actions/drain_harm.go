@@ -20,9 +20,6 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 )
 
-// maxNamed is how many pods a blast names; it counts all.
-const maxNamed = 50
-
 func controllerOf(refs []metav1.OwnerReference) *metav1.OwnerReference {
 	for i := range refs {
 		if refs[i].Controller != nil && *refs[i].Controller {
@@ -295,20 +292,6 @@ func gpusOf(p *corev1.Pod) int {
 	return n
 }
 
-// accelerator reports whether an extended resource or a DRA driver is one of
-// accelerators, by the words of their vendors.
-func accelerator(name string) bool {
-	if !strings.ContainsAny(name, "./") {
-		return false
-	}
-	for _, w := range []string{"gpu", "nvidia.com/mig-", "tpu", "neuron", "gaudi", "habana", "npu"} {
-		if strings.Contains(strings.ToLower(name), w) {
-			return true
-		}
-	}
-	return false
-}
-
 // claimed counts the accelerators that pods hold through ResourceClaims, a shared
 // one for its first pod only.
 func (c *Cluster) claimed(ctx context.Context, pods []*corev1.Pod, d *draft) map[types.UID]int {
@@ -339,7 +322,7 @@ func (c *Cluster) claimed(ctx context.Context, pods []*corev1.Pod, d *draft) map
 		}
 		for _, r := range k.Status.Allocation.Devices.Results {
 			id := r.Driver + "/" + r.Pool + "/" + r.Device
-			if accelerator(r.Driver) && (r.AdminAccess == nil || !*r.AdminAccess) && !counted[id] {
+			if acceleratorDriver(r.Driver) && (r.AdminAccess == nil || !*r.AdminAccess) && !counted[id] {
 				counted[id] = true
 				out[k.Status.ReservedFor[i].UID]++
 			}

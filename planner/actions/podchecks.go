@@ -14,7 +14,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 )
@@ -87,7 +86,11 @@ func (k *Checker) pods(ctx context.Context, r incident.Ref) ([]*corev1.Pod, inci
 		}
 		return []*corev1.Pod{p}, "", ""
 	}
-	all, err := k.cluster.podsOf(ctx, o)
+	find := k.cluster.podsOf
+	if o.GetKind() == "Service" {
+		find = k.cluster.selected
+	}
+	all, err := find(ctx, o)
 	if err != nil {
 		return nil, incident.Unclear, err.Error()
 	}
@@ -96,69 +99,25 @@ func (k *Checker) pods(ctx context.Context, r incident.Ref) ([]*corev1.Pod, inci
 	}), "", ""
 }
 
-// podsOf gives the pods that an object controls, directly or through others, or
-// that its selector means when it is a Service.
-func (c *Cluster) podsOf(ctx context.Context, o *Object) ([]*corev1.Pod, error) {
-	selector := ""
-	if m, ok, _ := unstructured.NestedStringMap(o.Object, "spec", "selector"); ok && o.GetKind() == "Service" {
-		selector = metav1.FormatLabelSelector(&metav1.LabelSelector{MatchLabels: m})
-	} else if m, ok, _ := unstructured.NestedStringMap(o.Object, "spec", "selector", "matchLabels"); ok {
-		selector = metav1.FormatLabelSelector(&metav1.LabelSelector{MatchLabels: m})
+// selected gives the pods that a Service selects.
+func (c *Cluster) selected(ctx context.Context, o *Object) ([]*corev1.Pod, error) {
+	m, _, err := unstructured.NestedStringMap(o.Object, "spec", "selector")
+	if err != nil || len(m) == 0 {
+		return nil, err
 	}
-	list, err := c.List(ctx, "Pod", o.GetNamespace(), selector, "")
+	list, err := c.List(ctx, "Pod", o.GetNamespace(), metav1.FormatLabelSelector(&metav1.LabelSelector{MatchLabels: m}), "")
 	if err != nil {
 		return nil, err
 	}
 	var out []*corev1.Pod
-	above := map[types.UID]types.UID{}
 	for _, u := range list {
 		p, err := as[corev1.Pod](u)
 		if err != nil {
 			return nil, err
 		}
-		if o.GetKind() != "Service" {
-			mine, err := c.controls(ctx, o.GetUID(), u.Unstructured, above)
-			if err != nil {
-				return nil, err
-			}
-			if !mine {
-				continue
-			}
-		}
 		out = append(out, p)
 	}
 	return out, nil
-}
-
-// climb is how many controllers stand between a pod and what made it, at most.
-const climb = 5
-
-// controls reports whether an object is above another in its chain of controllers.
-func (c *Cluster) controls(ctx context.Context, uid types.UID, u *unstructured.Unstructured, above map[types.UID]types.UID) (bool, error) {
-	for range climb {
-		ref := metav1.GetControllerOf(u)
-		if ref == nil {
-			return false, nil
-		}
-		if ref.UID == uid {
-			return true, nil
-		}
-		if next, ok := above[ref.UID]; ok && next == uid {
-			return true, nil
-		}
-		o, err := c.Get(ctx, kindOf(incident.Ref{Kind: ref.Kind, Group: groupOf(ref.APIVersion)}), u.GetNamespace(), ref.Name)
-		if apierrors.IsNotFound(err) || apierrors.IsForbidden(err) {
-			return false, nil
-		}
-		if err != nil {
-			return false, err
-		}
-		if p := metav1.GetControllerOf(o.Unstructured); p != nil {
-			above[ref.UID] = p.UID
-		}
-		u = o.Unstructured
-	}
-	return false, nil
 }
 
 // want is how many pods a subject is meant to have; -1 when it does not say.
