@@ -78,8 +78,9 @@ func (g grants) rules() []rbacv1.PolicyRule {
 	return out
 }
 
-// resourceName is a resource as a toolset writes it: "pods/log", "jobs.batch".
-var resourceName = regexp.MustCompile(`^([a-z0-9]+)((?:\.[a-z0-9-]+)*)((?:/[a-z]+)?)$`)
+// resourceName is a resource as a toolset writes it: "pods/log", "jobs.batch",
+// "*.ray.io" for all of a group of custom resources.
+var resourceName = regexp.MustCompile(`^([a-z0-9]+|\*)((?:\.[a-z0-9-]+)*)((?:/[a-z]+)?)$`)
 
 // RBAC makes the least rights that toolsets and actions say they need: one identity
 // that reads, and one, apart from it, that executes plans.
@@ -150,6 +151,10 @@ func (g grants) read(toolset string, r tool.Right, o RBACOptions) []string {
 			continue
 		}
 		group, resource := strings.TrimPrefix(m[2], "."), m[1]+m[3]
+		if m[1] == "*" && !strings.Contains(group, ".") { // the core group holds Secrets
+			notes = append(notes, fmt.Sprintf("%s: %s is everything of a group of Kubernetes itself and is left out", toolset, name))
+			continue
+		}
 		if group == "" && m[1] == "secrets" && !o.Secrets {
 			notes = append(notes, fmt.Sprintf("%s: secrets are left out: %s; --secrets grants it, and with it the values, which gumshoe never asks for", toolset, r.For))
 			continue
