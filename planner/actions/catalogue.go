@@ -71,6 +71,7 @@ func (s session) Action(name string) planner.Action {
 func all(c *Cluster) []*action {
 	return slices.Concat(
 		nodes(c),
+		workloads(c),
 	)
 }
 
