@@ -7,7 +7,7 @@ FUZZTIME ?= 30s
 CACHE   ?= $(shell $(GO) env GOCACHE)/../gumshoe
 LINTER  := $(CACHE)/golangci-lint-$(shell sed -n 's|^\tgithub.com/golangci/golangci-lint/v2 ||p' deploy/tools.mod | cut -d' ' -f1)
 
-.PHONY: build nvml test lint fmt cluster bench docs verify fuzz eval hubble
+.PHONY: build nvml test lint fmt cluster bench docs cases verify fuzz eval hubble
 
 build: ## the binary, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/gumshoe .
@@ -45,6 +45,9 @@ bench: build ## the figures of docs/benchmarks.md
 docs: build ## generated pages; a test fails when they are stale
 	$(GO) test ./integrations/app -run TestGeneratedDocs -update
 	$(GO) test ./integrations/cli -run TestReadmeOutputs -update
+
+cases: ## the cases packed for the binary; a test fails when they are stale
+	$(GO) test ./evals -run TestPackedCasesAreTheCases -update
 
 fuzz: ## a smoke of every parser that takes outside bytes
 	FUZZTIME=$(FUZZTIME) deploy/fuzz.sh

@@ -4,7 +4,6 @@
 package evals
 
 import (
-	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,12 +15,6 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 )
-
-//go:embed all:cases
-var embedded embed.FS
-
-// Embedded gives the cases that ship with the binary.
-func Embedded() (fs.FS, error) { return fs.Sub(embedded, "cases") }
 
 // Want names a cause by its subject and code. Empty fields match anything.
 type Want struct {
@@ -128,6 +121,34 @@ func Load(fsys fs.FS) ([]Case, error) {
 	}
 	slices.SortFunc(cases, func(a, b Case) int { return strings.Compare(a.ID, b.ID) })
 	return cases, errors.Join(errs...)
+}
+
+// Find reads the one case of an id beneath fsys, and no other; one that lies at the top
+// is found without a walk. It is fs.ErrNotExist where there is none.
+func Find(fsys fs.FS, id string) (Case, error) {
+	if _, err := fs.Stat(fsys, path.Join(id, "case.yaml")); err == nil {
+		return loadCase(fsys, id)
+	}
+	dir := ""
+	err := fs.WalkDir(fsys, ".", func(p string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && d.Name() == "bundle" && p != ".":
+			return fs.SkipDir
+		case d.IsDir() || d.Name() != "case.yaml" || path.Base(path.Dir(p)) != id:
+			return nil
+		}
+		dir = path.Dir(p)
+		return fs.SkipAll
+	})
+	if err != nil {
+		return Case{}, fmt.Errorf("read cases: %w", err)
+	}
+	if dir == "" {
+		return Case{}, fmt.Errorf("case %s: %w", id, fs.ErrNotExist)
+	}
+	return loadCase(fsys, dir)
 }
 
 func loadCase(fsys fs.FS, dir string) (Case, error) {

@@ -3,6 +3,7 @@ package evals_test
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -155,5 +156,27 @@ func TestRunScores(t *testing.T) {
 	cancel()
 	if _, err := evals.Run(ctx, []evals.Case{c}, nil, evals.Options{}); err == nil || !strings.Contains(err.Error(), "one") {
 		t.Errorf("an ended run: %v", err)
+	}
+}
+
+// Find reads one case, also beside one that is broken, and no directory of a bundle.
+func TestFind(t *testing.T) {
+	t.Parallel()
+	const good = "title: t\ntrack: dra\norigin: written\nquestion: q\nexpect: {outcome: healthy}\n"
+	fsys := fstest.MapFS{
+		"a/case.yaml": {Data: []byte("broken: [")}, "a/bundle/bundle.yaml": {Data: []byte("x")},
+		"deep/b/case.yaml": {Data: []byte(good)}, "deep/b/bundle/bundle.yaml": {Data: []byte("x")}, "deep/b/bundle/c/case.yaml": {Data: []byte(good)},
+	}
+	c, err := evals.Find(fsys, "b")
+	if err != nil || c.ID != "b" || c.Question != "q" || c.Bundle == nil {
+		t.Errorf("%v %+v", err, c)
+	}
+	for _, id := range []string{"c", "deep", "bundle", ""} {
+		if _, err := evals.Find(fsys, id); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%q: %v", id, err)
+		}
+	}
+	if _, err := evals.Find(fsys, "a"); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a broken case is an error of its own: %v", err)
 	}
 }

@@ -36,12 +36,13 @@ func Parse(name string, data []byte) (*Runbook, error) {
 		return nil, fmt.Errorf("%s:%w", name, err)
 	}
 	r := &Runbook{Body: string(body), Raw: data, Source: name, lines: map[string]int{}}
-	if err := r.scan(front); err != nil {
+	doc, err := r.scan(front)
+	if err != nil {
 		return nil, fmt.Errorf("%s:%w", name, err)
 	}
 	if path.Base(name) == skillFile {
 		err = r.skill(front)
-	} else if err = decode(front, r, true); err == nil {
+	} else if err = fill(doc, front, r); err == nil {
 		err = r.validate()
 	}
 	if err != nil {
@@ -92,26 +93,26 @@ func marker(line []byte) bool {
 
 // scan notes where each field stands, before anything is decoded. What could
 // make a small file large (anchors, aliases) is refused here, unexpanded.
-func (r *Runbook) scan(front []byte) error {
+func (r *Runbook) scan(front []byte) (*yaml.Node, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(front))
 	var doc, second yaml.Node
 	if err := dec.Decode(&doc); err != nil {
 		if m := regexp.MustCompile(`unknown anchor '(.*)' referenced`).FindStringSubmatch(err.Error()); m != nil {
 			before, _, _ := bytes.Cut(front, []byte("*"+m[1]))
-			return problem(1+bytes.Count(before, []byte("\n")), "front matter: unknown anchor %q: anchors and aliases (& and *) are not taken: quote the value", m[1])
+			return nil, problem(1+bytes.Count(before, []byte("\n")), "front matter: unknown anchor %q: anchors and aliases (& and *) are not taken: quote the value", m[1])
 		}
-		return problem(yamlLine(err), "front matter: %s", yamlText(err))
+		return nil, problem(yamlLine(err), "front matter: %s", yamlText(err))
 	}
 	if err := dec.Decode(&second); !errors.Is(err, io.EOF) {
-		return problem(max(second.Line, 1), "the front matter holds more than one YAML document: keep one")
+		return nil, problem(max(second.Line, 1), "the front matter holds more than one YAML document: keep one")
 	}
 	if len(doc.Content) == 1 && doc.Content[0].Tag == "!!null" {
-		return problem(1, "the front matter is empty: id and title are required")
+		return nil, problem(1, "the front matter is empty: id and title are required")
 	}
 	if len(doc.Content) != 1 || doc.Content[0].Kind != yaml.MappingNode {
-		return problem(max(doc.Line, 1), "the front matter is no mapping of fields, such as \"id: my-runbook\"")
+		return nil, problem(max(doc.Line, 1), "the front matter is no mapping of fields, such as \"id: my-runbook\"")
 	}
-	return r.note(doc.Content[0], "", 0)
+	return &doc, r.note(doc.Content[0], "", 0)
 }
 
 func (r *Runbook) note(n *yaml.Node, at string, depth int) error {
@@ -172,6 +173,40 @@ func (r *Runbook) line(at string) int {
 		at = at[:max(strings.LastIndexAny(at, ".["), 0)]
 	}
 	return 1
+}
+
+// fill fills v from a scanned document, strictly. Every start of the program reads all
+// runbooks, so the text is parsed once; only a file that is refused is parsed again, for
+// the words of the refusal.
+func fill(doc *yaml.Node, front []byte, v any) error {
+	if known(doc.Content[0], reflect.TypeOf(v).Elem()) && doc.Decode(v) == nil {
+		return nil
+	}
+	return decode(front, v, true)
+}
+
+// known reports whether a type of the format has every field that a node gives it. It
+// may say no to what is no mapping at all, never yes to a field that does not exist.
+func known(n *yaml.Node, t reflect.Type) bool {
+	switch {
+	case n.Kind == yaml.SequenceNode && t.Kind() == reflect.Slice:
+		return !slices.ContainsFunc(n.Content, func(c *yaml.Node) bool { return !known(c, t.Elem()) })
+	case t.Kind() != reflect.Struct:
+		return true
+	case n.Kind != yaml.MappingNode:
+		return false
+	}
+	of := map[string]reflect.Type{}
+	for f := range t.Fields() {
+		of[f.Tag.Get("yaml")] = f.Type
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		f, ok := of[n.Content[i].Value]
+		if !ok || n.Content[i].Value == "-" || !known(n.Content[i+1], f) {
+			return false
+		}
+	}
+	return true
 }
 
 // decode fills v from YAML; strict refuses fields v does not have.
@@ -268,12 +303,10 @@ func fields(t reflect.Type) []string {
 }
 
 func (r *Runbook) validate() error {
-	id := regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
-	name := regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 	bad := func(at, format string, args ...any) error {
 		return problem(r.line(at), "%s: %w", at, fmt.Errorf(format, args...))
 	}
-	if !id.MatchString(r.ID) {
+	if !hyphened(r.ID) {
 		return bad("id", "%q: lower-case words joined by hyphens, such as gpu-driver-down", r.ID)
 	}
 	if strings.TrimSpace(r.Title) == "" {
@@ -283,7 +316,7 @@ func (r *Runbook) validate() error {
 	for i, s := range r.Steps {
 		at := fmt.Sprintf("steps[%d]", i)
 		switch {
-		case !name.MatchString(s.ID):
+		case !variable(s.ID):
 			return bad(at+".id", "%q: a name that CEL can read, such as explain", s.ID)
 		case slices.Contains(given(), s.ID):
 			return bad(at+".id", "%q is taken by a variable: choose another name", s.ID)
@@ -319,6 +352,21 @@ func (r *Runbook) validate() error {
 		seen[c.ID] = true
 	}
 	return nil
+}
+
+// hyphened reports whether s is lower-case words and figures joined by single hyphens.
+func hyphened(s string) bool {
+	for w := range strings.SplitSeq(s, "-") {
+		if w == "" || strings.ContainsFunc(w, func(c rune) bool { return !isWordRune(c) || c == '_' }) {
+			return false
+		}
+	}
+	return true
+}
+
+// variable reports whether s is a name that CEL can read.
+func variable(s string) bool {
+	return s != "" && s[0] >= 'a' && s[0] <= 'z' && !strings.ContainsFunc(s, func(c rune) bool { return !isWordRune(c) || c == '-' })
 }
 
 // given are the variables that every expression may read, beside the steps.

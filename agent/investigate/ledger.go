@@ -84,7 +84,8 @@ var _ tool.Caller = (*Ledger)(nil)
 type offer struct {
 	tool tool.Tool
 	info tool.Info
-	in   *jsonschema.Resolved
+	// in makes the check of arguments at the first call; nil where there is no schema.
+	in func() (*jsonschema.Resolved, error)
 }
 
 // record is one call: waiting until done is closed, immutable afterwards.
@@ -134,11 +135,7 @@ func (l *Ledger) Register(tools ...tool.Tool) error {
 		}
 		e := &offer{tool: t, info: info}
 		if info.Input != nil {
-			in, err := info.Input.Resolve(nil)
-			if err != nil {
-				return fmt.Errorf("investigate: tool %s: input schema: %w", info.Name, err)
-			}
-			e.in = in
+			e.in = sync.OnceValues(func() (*jsonschema.Resolved, error) { return info.Input.Resolve(nil) })
 		}
 		l.tools[info.Name] = e
 		l.names = append(l.names, info.Name)
@@ -352,7 +349,11 @@ func (l *Ledger) check(e *offer, name string, args any) (json.RawMessage, error)
 		dropEmpty(m, e.info.Input)
 	}
 	if e.in != nil {
-		if err := e.in.Validate(v); err != nil {
+		check, err := e.in()
+		if err != nil {
+			return raw, &tool.Error{Kind: tool.Internal, User: fmt.Sprintf("%s: its input schema cannot be used: %v", name, err), Err: err}
+		}
+		if err := check.Validate(v); err != nil {
 			return raw, &tool.Error{Kind: tool.Invalid, User: fmt.Sprintf("%s: %v", name, err), Fix: "arguments: " + tool.Signature(e.info.Input), Err: err}
 		}
 	}

@@ -5,9 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/google/jsonschema-go/jsonschema"
 
@@ -30,8 +30,9 @@ type Func[In, Out any] func(ctx context.Context, in In) (Output[Out], error)
 // omitempty or omitzero makes an input optional. Unknown input fields are refused.
 type Function[In, Out any] struct {
 	info Info
-	in   *jsonschema.Resolved
-	fn   Func[In, Out]
+	// in makes the check of arguments at the first call: most tools are not called.
+	in func() (*jsonschema.Resolved, error)
+	fn Func[In, Out]
 }
 
 var _ Tool = (*Function[struct{}, struct{}])(nil)
@@ -40,8 +41,7 @@ var _ Tool = (*Function[struct{}, struct{}])(nil)
 // object, the name is not one that model servers take or the effect is unknown;
 // a toolset returns that error from its own New.
 func New[In, Out any](info Info, fn Func[In, Out]) (*Function[In, Out], error) {
-	// The names OpenAI's API takes, the narrowest of them.
-	if !regexp.MustCompile(`^[a-zA-Z0-9_-]{1,64}$`).MatchString(info.Name) {
+	if !validName(info.Name) {
 		return nil, fmt.Errorf("tool %q: a name has 1 to 64 letters, digits, _ or -", info.Name)
 	}
 	if strings.TrimSpace(info.Text) == "" || fn == nil {
@@ -66,15 +66,18 @@ func New[In, Out any](info Info, fn Func[In, Out]) (*Function[In, Out], error) {
 		return nil, fmt.Errorf("tool %s: output schema: %w", info.Name, err)
 	}
 	flatten(out)
-	resolved, err := in.Resolve(nil)
-	if err != nil {
-		return nil, fmt.Errorf("tool %s: input schema: %w", info.Name, err)
-	}
 	info.Input, info.Output = in, out
 	if info.MaxText == 0 {
 		info.MaxText = DefaultMaxText
 	}
-	return &Function[In, Out]{info: info, in: resolved, fn: fn}, nil
+	return &Function[In, Out]{info: info, in: sync.OnceValues(func() (*jsonschema.Resolved, error) { return in.Resolve(nil) }), fn: fn}, nil
+}
+
+// validName reports whether a name is one that OpenAI's API takes, the narrowest.
+func validName(name string) bool {
+	return name != "" && len(name) <= 64 && !strings.ContainsFunc(name, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '_' && c != '-'
+	})
 }
 
 // Info implements Tool.
@@ -89,7 +92,11 @@ func (f *Function[In, Out]) Call(ctx context.Context, args json.RawMessage) (Res
 	if err := json.Unmarshal(args, &raw); err != nil {
 		return Result{}, &Error{Kind: Invalid, User: fmt.Sprintf("%s: arguments are not valid JSON: %v", f.info.Name, err), Err: err}
 	}
-	if err := f.in.Validate(raw); err != nil {
+	check, err := f.in()
+	if err != nil {
+		return Result{}, fmt.Errorf("tool %s: input schema: %w", f.info.Name, err)
+	}
+	if err := check.Validate(raw); err != nil {
 		return Result{}, &Error{Kind: Invalid, User: fmt.Sprintf("%s: %v", f.info.Name, err), Fix: "arguments: " + Signature(f.info.Input), Err: err}
 	}
 	var in In

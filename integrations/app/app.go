@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -161,11 +162,12 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 	if err != nil {
 		return nil, err
 	}
+	src.services = func(ctx context.Context) ([]*corev1.Service, error) { return k.Source().Services(ctx, "") }
 	d, err := dra.New(dra.Config{Client: client, Dynamic: dyn, Discovery: disc, Nodes: k.Nodes, Cluster: src.cluster, Now: src.now})
 	if err != nil {
 		return nil, err
 	}
-	p, err := prom.New(prom.Config{Client: prom.NewClient(src.metrics), Cluster: src.cluster, Exists: existence(k)})
+	p, err := prom.New(prom.Config{Client: src.promClient(), Cluster: src.cluster, Exists: existence(k)})
 	if err != nil {
 		return nil, err
 	}
@@ -208,14 +210,14 @@ func (a *App) Investigate(ctx context.Context, q incident.Question, sink event.S
 		return incident.Report{}, err
 	}
 	defer closer()
-	actions, err := actions()
+	known, err := proposable()
 	if err != nil {
 		return incident.Report{}, err
 	}
 	k := a.journal.begin(ctx, sink)
 	defer k.end()
 	inv, err := investigate.New(investigate.Config{
-		Cluster: a.src.cluster, Toolsets: a.toolsets, Model: model, Actions: actions,
+		Cluster: a.src.cluster, Toolsets: a.toolsets, Model: model, Actions: known,
 		Triager: triage.New(triage.Config{Cluster: a.src.cluster, Toolsets: a.toolsets, Library: a.library}),
 		Budget:  investigate.Budget{Steps: a.cfg.Budget.Steps, Tokens: a.cfg.Budget.Tokens, Cost: a.cfg.Budget.Cost, WallClock: time.Duration(a.cfg.Budget.Timeout)},
 		Now:     a.src.now, Redactor: a.redactor, Suspicious: a.detector.Marks, Spill: k.spill,

@@ -21,7 +21,6 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/cilium/hubble"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
 	kubesource "github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
-	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 )
 
 // HubbleConfig says where network flows are read. Without an address, hubble-relay is
@@ -146,7 +145,7 @@ func (n noFlows) Record(context.Context, func(string, []byte) error) ([]bundle.L
 // newCilium wires the cilium toolset to what the kube toolset reads and caches.
 func newCilium(src *source, k *kube.Toolset) (*cilium.Toolset, error) {
 	eyes := ciliumEyes{src: k.Source()}
-	return cilium.New(cilium.Config{Objects: eyes, Pods: eyes, Flows: &relay{from: src.flows, eyes: eyes}, Metrics: prom.NewClient(src.metrics), Cluster: src.cluster, Now: src.now})
+	return cilium.New(cilium.Config{Objects: eyes, Pods: eyes, Flows: &relay{from: src.flows, eyes: eyes}, Metrics: src.promClient(), Cluster: src.cluster, Now: src.now})
 }
 
 // relay asks the relay that is configured, or the one that the cluster has.

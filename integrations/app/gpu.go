@@ -98,7 +98,7 @@ func (c nvmlCapture) Record(_ context.Context, write func(string, []byte) error)
 // newGPU wires the gpu toolset to what the other toolsets read.
 func newGPU(src *source, k *kube.Toolset) (*gpu.Toolset, error) {
 	eyes := gpuEyes{k.Source()}
-	c := gpu.Config{Objects: eyes, Lists: eyes, Details: eyes, Metrics: prom.NewClient(src.metrics), Cluster: src.cluster, Now: src.now,
+	c := gpu.Config{Objects: eyes, Lists: eyes, Details: eyes, Metrics: src.promClient(), Cluster: src.cluster, Now: src.now,
 		Reach: func(ctx context.Context) error { _, err := k.Source().ServerVersion(ctx); return err }}
 	if src.nvml != nil {
 		c.NVML = src.nvml

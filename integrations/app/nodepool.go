@@ -18,7 +18,14 @@ func newNodepool(src *source, k *kube.Toolset) (*nodepool.Toolset, error) {
 	return nodepool.New(nodepool.Config{
 		Cluster: src.cluster, Now: src.now, Clouds: src.clouds,
 		Reads: nodepool.Reads{
-			Nodes: s.Nodes, Pod: s.Pod, Pods: s.Pods, Claim: s.PVC, Volume: s.PV, Deployments: s.Deployments,
+			Nodes: s.Nodes, Node: s.Node, MayList: func(ctx context.Context) error {
+				m, err := s.Find(ctx, "nodes")
+				if err == nil {
+					_, err = s.Count(ctx, m, "", kubesource.Selectors{})
+				}
+				return err
+			},
+			Pod: s.Pod, Pods: s.Pods, Claim: s.PVC, Volume: s.PV, Deployments: s.Deployments,
 			ConfigMap: func(ctx context.Context, namespace, name string) (map[string]string, error) {
 				o, err := s.Get(ctx, s.Ref("", "ConfigMap", namespace, name))
 				if err != nil {

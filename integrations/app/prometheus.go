@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
@@ -104,7 +105,7 @@ func liveMetrics(c PrometheusConfig, src *source, inCluster bool) (prom.ClientCo
 	}
 	out := prom.ClientConfig{Found: f, Now: src.now}
 	if !c.NoDiscovery {
-		out.Discover = func(ctx context.Context) (prom.Found, error) { return discoverMetrics(ctx, src.rest, inCluster) }
+		out.Discover = func(ctx context.Context) (prom.Found, error) { return discoverMetrics(ctx, src, inCluster) }
 	}
 	return out, nil
 }
@@ -114,29 +115,23 @@ const servicePage = 500
 
 // discoverMetrics looks for the servers of metrics among the cluster's Services.
 // Out of the cluster they are reached through the API server's proxy.
-func discoverMetrics(ctx context.Context, cfg *rest.Config, inCluster bool) (prom.Found, error) {
-	client, err := kubernetes.NewForConfig(cfg)
+func discoverMetrics(ctx context.Context, src *source, inCluster bool) (prom.Found, error) {
+	cfg := src.rest
+	list := src.services
+	if list == nil {
+		list = func(ctx context.Context) ([]*corev1.Service, error) { return listServices(ctx, cfg) }
+	}
+	services, err := list(ctx)
 	if err != nil {
-		return prom.Found{}, fmt.Errorf("kubernetes client: %w", err)
+		return prom.Found{}, &tool.Error{Kind: tool.NotServed, User: "Prometheus not configured, and looking for one failed: " + tool.UserText(err), Fix: "set prometheus.url in the configuration", Err: err}
 	}
 	var all []prom.Service
-	opts := metav1.ListOptions{Limit: servicePage}
-	for {
-		l, err := client.CoreV1().Services("").List(ctx, opts)
-		if err != nil {
-			return prom.Found{}, &tool.Error{Kind: tool.NotServed, User: "Prometheus not configured, and looking for one failed: " + err.Error(), Fix: "set prometheus.url in the configuration", Err: err}
+	for _, s := range services {
+		one := prom.Service{Namespace: s.Namespace, Name: s.Name, Labels: s.Labels}
+		for _, p := range s.Spec.Ports {
+			one.Ports = append(one.Ports, prom.Port{Name: p.Name, Number: p.Port})
 		}
-		for i := range l.Items {
-			s := &l.Items[i]
-			one := prom.Service{Namespace: s.Namespace, Name: s.Name, Labels: s.Labels}
-			for _, p := range s.Spec.Ports {
-				one.Ports = append(one.Ports, prom.Port{Name: p.Name, Number: p.Port})
-			}
-			all = append(all, one)
-		}
-		if opts.Continue = l.Continue; opts.Continue == "" {
-			break
-		}
+		all = append(all, one)
 	}
 	httpClient, err := rest.HTTPClientFor(cfg)
 	if err != nil {
@@ -144,6 +139,28 @@ func discoverMetrics(ctx context.Context, cfg *rest.Config, inCluster bool) (pro
 	}
 	places, managers := prom.Discover(all)
 	return prom.Reach(ctx, places, managers, func(p prom.Place) prom.Endpoint { return dial(p, cfg.Host, httpClient, inCluster) }), nil
+}
+
+// listServices lists the Services of a cluster that no toolset reads.
+func listServices(ctx context.Context, cfg *rest.Config) ([]*corev1.Service, error) {
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("kubernetes client: %w", err)
+	}
+	var all []*corev1.Service
+	opts := metav1.ListOptions{Limit: servicePage}
+	for {
+		l, err := client.CoreV1().Services("").List(ctx, opts)
+		if err != nil {
+			return nil, err
+		}
+		for i := range l.Items {
+			all = append(all, &l.Items[i])
+		}
+		if opts.Continue = l.Continue; opts.Continue == "" {
+			return all, nil
+		}
+	}
 }
 
 // dial gives the address of a Service: its own within the cluster, that of the

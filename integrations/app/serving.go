@@ -17,7 +17,6 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
 	kubesource "github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
-	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 	"github.com/gumshoe-ai/gumshoe/toolsets/serving"
 )
 
@@ -25,7 +24,7 @@ import (
 func newServing(src *source, k *kube.Toolset, client kubernetes.Interface) (*serving.Toolset, error) {
 	eyes := servingEyes{src: k.Source()}
 	return serving.New(serving.Config{
-		Objects: eyes, Pods: eyes, Logs: eyes, Metrics: prom.NewClient(src.metrics), Proxy: podProxy{client}, Cluster: src.cluster, Now: src.now,
+		Objects: eyes, Pods: eyes, Logs: eyes, Metrics: src.promClient(), Proxy: podProxy{client}, Cluster: src.cluster, Now: src.now,
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -42,8 +43,13 @@ type source struct {
 	oci *oci.Server
 	// loki is made by the first toolset that reads it.
 	loki *loki.Client
-	// metrics says where metrics and alerts are read.
+	// metrics says where metrics and alerts are read; prom is the one client of it,
+	// which finds its servers once for all toolsets.
 	metrics prom.ClientConfig
+	prom    *prom.Client
+	// services lists the cluster's Services through the cache of the Kubernetes
+	// toolset; nil where there is none, as while a bundle is captured.
+	services func(context.Context) ([]*corev1.Service, error)
 	// nvml holds the reports of gumshoe-nvml; nil means that there are none.
 	nvml *nvml.Dir
 	// flows says where network flows are read.
@@ -98,6 +104,15 @@ func liveSource(c KubernetesConfig, p PrometheusConfig, h HubbleConfig) (*source
 		return nil, err
 	}
 	return src, nil
+}
+
+// promClient gives the client of metrics, made when first asked for. It is called
+// while toolsets are wired, by one goroutine.
+func (s *source) promClient() *prom.Client {
+	if s.prom == nil {
+		s.prom = prom.NewClient(s.metrics)
+	}
+	return s.prom
 }
 
 // near reports whether a server is on this machine.

@@ -5,7 +5,6 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
-	"github.com/gumshoe-ai/gumshoe/toolsets/prom"
 	"github.com/gumshoe-ai/gumshoe/toolsets/storage"
 )
 
@@ -13,7 +12,7 @@ import (
 func newStorage(src *source, k *kube.Toolset) (*storage.Toolset, error) {
 	s := k.Source()
 	return storage.New(storage.Config{
-		Cluster: src.cluster, Now: src.now, Metrics: prom.NewClient(src.metrics),
+		Cluster: src.cluster, Now: src.now, Metrics: src.promClient(),
 		Reads: storage.Reads{
 			Pod: s.Pod, Pods: s.Pods, PodsOnNode: s.PodsOnNode, Node: s.Node, Nodes: s.Nodes,
 			Claim: s.PVC, Volume: s.PV, Volumes: s.PVs, Class: s.StorageClass, Attachments: s.VolumeAttachments,

@@ -1,8 +1,9 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
-	"slices"
+	"io/fs"
 	"strings"
 	"text/tabwriter"
 
@@ -56,20 +57,27 @@ func newDemo(g *globals) *cobra.Command {
 			return ids, cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cases, err := embeddedCases()
-			if err != nil {
-				return err
-			}
 			if list {
+				cases, err := embeddedCases()
+				if err != nil {
+					return err
+				}
 				return listCases(g.streams, cases)
 			}
 			id := demoCase("")
 			if len(args) == 1 {
 				id = demoCase(args[0])
 			}
-			i := slices.IndexFunc(cases, func(c evals.Case) bool { return c.ID == id })
-			if i < 0 {
+			shipped, err := evals.Embedded()
+			if err != nil {
+				return err
+			}
+			c, err := evals.Find(shipped, id)
+			if errors.Is(err, fs.ErrNotExist) {
 				return usage(fmt.Errorf("there is no case %q; see gumshoe demo --list", id))
+			}
+			if err != nil {
+				return err
 			}
 			cfg, err := g.load(sourceFlags{})
 			if err != nil {
@@ -78,12 +86,12 @@ func newDemo(g *globals) *cobra.Command {
 			if err := ans.apply(&cfg); err != nil {
 				return err
 			}
-			a, err := app.NewFromBundle(cmd.Context(), cfg, cases[i].Bundle)
+			a, err := app.NewFromBundle(cmd.Context(), cfg, c.Bundle)
 			if err != nil {
 				return err
 			}
 			defer func() { _ = a.Close() }()
-			return g.answer(cmd.Context(), a, cases[i].Ask(), ans.output, false)
+			return g.answer(cmd.Context(), a, c.Ask(), ans.output, false)
 		},
 	}
 	ans.add(cmd)

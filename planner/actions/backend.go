@@ -74,7 +74,8 @@ func (b *Backend) meant(ctx context.Context, w incident.Write) (*unstructured.Un
 func changed(u *unstructured.Unstructured) string {
 	var last metav1.ManagedFieldsEntry
 	for _, m := range u.GetManagedFields() {
-		if m.Subresource == "" && m.Time != nil && (last.Time == nil || last.Time.Before(m.Time)) {
+		// Of two in the same second the one that is not gumshoe's is the news.
+		if m.Subresource == "" && m.Time != nil && (last.Time == nil || last.Time.Before(m.Time) || last.Time.Equal(m.Time) && m.Manager != Manager) {
 			last = m
 		}
 	}

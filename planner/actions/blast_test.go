@@ -151,12 +151,12 @@ spec: {containers: [{name: c, image: a}]}
 	}
 }
 
-// TestPlaces finds the template of every kind in the table.
-func TestPlaces(t *testing.T) {
+// TestSpots finds the template of every kind in the table.
+func TestSpots(t *testing.T) {
 	t.Parallel()
 	pod := map[string]any{"containers": []any{map[string]any{"name": "c", "image": "i"}}}
 	whole := map[string]any{"spec": pod}
-	for _, p := range places() {
+	for _, p := range spots() {
 		gk := strings.SplitN(p.kinds, ".", 2)
 		u := &unstructured.Unstructured{Object: map[string]any{}}
 		leaf := any(whole)

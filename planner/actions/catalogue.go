@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/dynamic"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -23,6 +25,11 @@ type Config struct {
 	Dynamic dynamic.Interface
 	Mapper  meta.RESTMapper
 	Now     func() time.Time
+	// Allocate is the scheduler's allocator for dynamic resources; without it a pod
+	// with claims is not proved to fit anywhere.
+	Allocate Allocate
+	// Clouds are the providers whose API changes node pools; none is fine.
+	Clouds []PoolCloud
 }
 
 // Catalogue is the list of actions that ship.
@@ -35,7 +42,7 @@ func New(cfg Config) (*Catalogue, error) {
 	if cfg.Now == nil {
 		return nil, errors.New("actions: a clock is needed")
 	}
-	return &Catalogue{cluster: &Cluster{name: cfg.Cluster, dyn: cfg.Dynamic, mapper: cfg.Mapper, now: cfg.Now}}, nil
+	return &Catalogue{cluster: &Cluster{name: cfg.Cluster, dyn: cfg.Dynamic, mapper: cfg.Mapper, now: cfg.Now, allocate: cfg.Allocate, clouds: cfg.Clouds}}, nil
 }
 
 // Infos implements planner.Catalogue: every action by name.
@@ -50,21 +57,58 @@ func (c *Catalogue) Infos() []planner.Info {
 
 // Session implements planner.Catalogue.
 func (c *Catalogue) Session() planner.Session {
-	s := session{}
-	for _, a := range all(c.cluster.session()) {
-		s[a.info.Name] = a
+	cluster := c.cluster.session()
+	s := &session{cluster: cluster, actions: map[string]*action{}}
+	for _, a := range all(cluster) {
+		s.actions[a.info.Name] = a
 	}
 	return s
 }
 
-type session map[string]*action
+type session struct {
+	cluster *Cluster
+	actions map[string]*action
+}
+
+var _ planner.Standing = (*session)(nil)
 
 // Action implements planner.Session.
-func (s session) Action(name string) planner.Action {
-	if a, ok := s[name]; ok {
+func (s *session) Action(name string) planner.Action {
+	if a, ok := s.actions[name]; ok {
 		return a
 	}
 	return nil
+}
+
+// Stand implements planner.Standing. An object that cannot be read stands for itself.
+func (s *session) Stand(ctx context.Context, r incident.Ref) incident.Ref {
+	// What the plan removes is gone for the session: it is read as it is now.
+	c := s.cluster.session()
+	o, err := c.Get(ctx, kindOf(r), r.Namespace, r.Name)
+	if err != nil {
+		return r
+	}
+	for range maxClimb {
+		ref := metav1.GetControllerOf(o.Unstructured)
+		if ref == nil || ref.Kind == "Node" {
+			break
+		}
+		above, err := c.Get(ctx, kindOf(incident.Ref{Kind: ref.Kind, Group: groupOf(ref.APIVersion)}), o.GetNamespace(), ref.Name)
+		if err != nil {
+			break
+		}
+		o = above
+	}
+	return o.Ref
+}
+
+// groupOf gives the group of "group/version", empty for "v1".
+func groupOf(apiVersion string) string {
+	g, _, ok := strings.Cut(apiVersion, "/")
+	if !ok {
+		return ""
+	}
+	return g
 }
 
 // all is the explicit list of what ships, a family a line.
@@ -72,6 +116,9 @@ func all(c *Cluster) []*action {
 	return slices.Concat(
 		nodes(c),
 		workloads(c),
+		dra(c),
+		drains(c),
+		pools(c), replicas(c), retirements(c),
 	)
 }
 
@@ -94,8 +141,10 @@ func (a *action) Compile(ctx context.Context, raw map[string]string) (planner.Dr
 	if err != nil {
 		return planner.Draft{}, err
 	}
+	planned, placed := maps.Clone(a.c.planned), a.c.placed
 	d, err := a.compile(ctx, a.c, p)
 	if err != nil {
+		a.c.planned, a.c.placed = planned, placed // what is not done is not seen as done
 		return planner.Draft{}, err
 	}
 	if d.Risk.Weight() < a.info.Risk.Weight() || d.Risk == "" {

@@ -20,6 +20,9 @@ const (
 	CheckPending = "pods_pending"
 	// CheckReady: the pod, or every pod of the workload, is ready.
 	CheckReady = "pods_ready"
+	// CheckDaemonPod: the DaemonSet has a ready pod on the node "node" that is not the
+	// one with the uid "not".
+	CheckDaemonPod = "daemon_pod_ready"
 	// CheckAllocated: the ResourceClaim is allocated.
 	CheckAllocated = "claim_allocated"
 	// CheckUnused: the ResourceClaim is reserved for nobody that exists.
@@ -31,9 +34,15 @@ const (
 	// CheckNodes: at least "min" nodes with the labels "selector" are ready and
 	// schedulable.
 	CheckNodes = "nodes_ready"
+	// CheckOnNodes: at least "min" pods of the workload are on nodes with the labels
+	// "selector".
+	CheckOnNodes = "pods_on_nodes"
 	// CheckNoFinding: the checks that gumshoe's toolsets have for the subject no
 	// longer give the finding "code" about it.
 	CheckNoFinding = "no_finding"
+	// CheckFinding: the finding "code" is still there: what a plan mends has not gone
+	// away by itself.
+	CheckFinding = "finding"
 	// CheckNothingNew: around the subject there is no fault that was not there before.
 	CheckNothingNew = "no_new_findings"
 	// CheckTool: the read-only tool "tool" with the arguments "args" (JSON) gives

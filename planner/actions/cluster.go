@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,6 +34,11 @@ type Cluster struct {
 	now    func() time.Time
 	// planned holds objects as earlier writes of the plan leave them; nil is gone.
 	planned map[incident.Ref]*unstructured.Unstructured
+	// placed are successors of pods that earlier steps evict, on the node that the
+	// proof of capacity found for them.
+	placed   []*corev1.Pod
+	allocate Allocate
+	clouds   []PoolCloud
 }
 
 // Object is an object of the cluster with its address.

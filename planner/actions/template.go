@@ -15,9 +15,9 @@ import (
 	"github.com/gumshoe-ai/gumshoe/planner"
 )
 
-// place is where a kind keeps pod templates. In a path, "name[key]" is each element
+// spot is where a kind keeps pod templates. In a path, "name[key]" is each element
 // of a list, called by its field key, and "{}" each value of a map, called by its key.
-type place struct {
+type spot struct {
 	// kinds are written "Kind.group"; "*" is every other kind.
 	kinds string
 	path  string
@@ -33,14 +33,14 @@ type place struct {
 	values map[string]string
 }
 
-// places are the kinds whose pods are made from templates, by the definitions of
+// spots are the kinds whose pods are made from templates, by the definitions of
 // their APIs: apps/v1, batch/v1, leaderworkerset.x-k8s.io/v1, jobset.x-k8s.io/v1alpha2,
 // ray.io/v1, kubeflow.org/v1, batch.volcano.sh/v1alpha1, serving.kserve.io/v1beta1 and
 // v1alpha1 (LLMInferenceService).
-func places() []place {
+func spots() []spot {
 	const lws, ray, kubeflow = "leaderworkerset.sigs.k8s.io/worker-index", "ray.io/group", "training.kubeflow.org/replica-type"
 	head := map[string]string{"headgroup": "head"}
-	return []place{
+	return []spot{
 		{kinds: "CronJob.batch", path: "spec.jobTemplate.spec.template"},
 		{kinds: "LeaderWorkerSet.leaderworkerset.x-k8s.io", path: "spec.leaderWorkerTemplate.leaderTemplate", part: "leader", label: lws, values: map[string]string{"0": "leader", "": "worker"}},
 		{kinds: "LeaderWorkerSet.leaderworkerset.x-k8s.io", path: "spec.leaderWorkerTemplate.workerTemplate", part: "worker", label: lws, values: map[string]string{"0": "leader", "": "worker"}},
@@ -69,7 +69,7 @@ func places() []place {
 // template is one pod template inside an object. Its maps are the object's own: what
 // is changed in them is changed in the object.
 type template struct {
-	place
+	spot
 	// at is the path of the pod spec in the object, as CheckField writes it.
 	at string
 	// part names it among several; empty where there is only one.
@@ -85,13 +85,13 @@ func templates(u *unstructured.Unstructured) []*template {
 	gk := u.GroupVersionKind().GroupKind()
 	var out []*template
 	named := false
-	for _, p := range places() {
+	for _, p := range spots() {
 		if p.kinds != gk.String() && (p.kinds != "*" || named) {
 			continue
 		}
 		named = true
 		for _, f := range walk(u.Object, p.path) {
-			t := &template{place: p, part: cmp.Or(f.name, p.part), at: f.path}
+			t := &template{spot: p, part: cmp.Or(f.name, p.part), at: f.path}
 			if p.bare {
 				t.spec = f.at
 			} else {
@@ -112,7 +112,7 @@ type found struct {
 	at         map[string]any
 }
 
-// walk follows a path of a place through an object.
+// walk follows a path of a spot through an object.
 func walk(u map[string]any, path string) []found {
 	at := []found{{at: u}}
 	if path == "" {

@@ -58,9 +58,9 @@ func rolls(o *Object) bool {
 	return o.Ref.Group == "apps" && (o.Ref.Kind == "Deployment" || o.Ref.Kind == "StatefulSet" || o.Ref.Kind == "DaemonSet")
 }
 
-// roll changes the template of a workload and says what comes of it: the pods that
+// rollout changes the template of a workload and says what comes of it: the pods that
 // stop, the proof, and what a colleague would mention.
-func (d *draft) roll(ctx context.Context, e *edit, say string, change func(t *template) error) error {
+func (d *draft) rollout(ctx context.Context, e *edit, say string, change func(t *template) error) error {
 	pods, err := d.c.templatePods(ctx, e)
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (d *draft) restarts(ctx context.Context, e *edit, pods []*corev1.Pod) error
 		d.Lasting = "what the stopped pods held in memory and in emptyDir volumes"
 	}
 	d.Warnings = append(d.Warnings, d.hitches(e)...)
-	d.Verify = append(d.Verify, proof(e, len(pods))...)
+	d.Verify = append(d.Verify, proofOf(e, len(pods))...)
 	return nil
 }
 
@@ -191,9 +191,9 @@ func intOrString(v any) *intstr.IntOrString {
 	return &x
 }
 
-// proof is how a changed workload shows that its pods work.
-func proof(e *edit, pods int) []incident.Check {
-	within := patience(e, pods)
+// proofOf is how a changed workload shows that its pods work.
+func proofOf(e *edit, pods int) []incident.Check {
+	within := rolloutTime(e, pods)
 	o := e.Object
 	if rolls(o) {
 		return []incident.Check{{Kind: CheckRollout, Subject: o.Ref, Say: "the newest revision of " + o.Ref.String() + " is rolled out", Within: within}}
@@ -204,9 +204,9 @@ func proof(e *edit, pods int) []incident.Check {
 	return []incident.Check{{Kind: CheckReady, Subject: o.Ref, Say: "the pods of " + o.Ref.String() + " are ready", Within: within, Hold: 30}}
 }
 
-// patience is how many seconds a rollout may take: what the startup probe allows a
+// rolloutTime is how many seconds a rollout may take: what the startup probe allows a
 // pod, times the rounds, between five minutes and two hours.
-func patience(e *edit, pods int) int {
+func rolloutTime(e *edit, pods int) int {
 	start := 180
 	if e.t != nil {
 		if s, err := e.t.typed(); err == nil {
@@ -335,9 +335,3 @@ func fieldIs(o *Object, path, value, say string) incident.Check {
 
 // controlled reports the controller of an object, nil when there is none.
 func controlled(o *Object) *metav1.OwnerReference { return metav1.GetControllerOf(o) }
-
-// text gives a string field of a map, empty when it is none.
-func text(m map[string]any, field string) string {
-	s, _ := m[field].(string)
-	return s
-}

@@ -259,7 +259,7 @@ func patchArgs(ctx context.Context, c *Cluster, p params) (*draft, error) {
 	}
 	say := fmt.Sprintf("Change container %s of %s: %s", k.name, e.what(), strings.Join(changes, ", "))
 	d := c.draft("%s", say)
-	err = d.roll(ctx, e, say, func(t *template) error {
+	err = d.rollout(ctx, e, say, func(t *template) error {
 		k, _ := t.container(k.name)
 		for field, list := range map[string][]string{"args": line.args, "command": line.command} {
 			if len(list) == 0 {

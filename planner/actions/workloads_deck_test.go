@@ -159,13 +159,6 @@ func (d *deck) get(ref incident.Ref) *unstructured.Unstructured {
 	return o.Unstructured
 }
 
-func kindOf(r incident.Ref) string {
-	if r.Group == "" {
-		return r.Kind
-	}
-	return r.Kind + "." + r.Group
-}
-
 // snapshot is what the objects of the writes are meant to be.
 func (d *deck) snapshot(draft planner.Draft) map[string]any {
 	d.t.Helper()
@@ -328,15 +321,15 @@ func covered(t *testing.T, info planner.Info, draft planner.Draft) {
 	}
 }
 
-// refusal is a case that must not become a plan, and what is said instead.
-type refusal struct {
+// denial is a case that must not become a plan, and what is said instead.
+type denial struct {
 	name, action, params, objects string
 	// param is set for a *planner.Missing; else it is a *planner.Refused.
 	param string
 	says  []string
 }
 
-func (x refusal) run(t *testing.T, base string) {
+func (x denial) run(t *testing.T, base string) {
 	t.Helper()
 	objects := []string{base}
 	if x.objects != "" {

@@ -213,7 +213,7 @@ func patchShm(ctx context.Context, c *Cluster, p params, e *edit, k container) (
 	}
 	say := fmt.Sprintf("Set /dev/shm of container %s of %s from %s to %s", k.name, e.what(), from, to)
 	d := c.draft("%s", say)
-	err := d.roll(ctx, e, say, func(t *template) error {
+	err := d.rollout(ctx, e, say, func(t *template) error {
 		k, _ := t.container(k.name)
 		dir := map[string]any{"medium": "Memory"}
 		if size != "" {

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strconv"
-	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -103,7 +102,7 @@ func rollback(ctx context.Context, c *Cluster, p params) (*draft, error) {
 	}
 	d := c.draft("%s", say)
 	d.target(to.object, fmt.Sprintf("revision %d of %s", to.number, e.Ref))
-	err = d.roll(ctx, e, say, func(t *template) error {
+	err = d.rollout(ctx, e, say, func(t *template) error {
 		maps.DeleteFunc(t.holder, func(string, any) bool { return true })
 		maps.Copy(t.holder, (&unstructured.Unstructured{Object: to.template}).DeepCopy().Object)
 		return nil
@@ -284,12 +283,4 @@ func (c *Cluster) oldPods(ctx context.Context, o *Object) ([]*corev1.Pod, error)
 	return slices.DeleteFunc(pods, func(p *corev1.Pod) bool {
 		return ended(p) || newest != "" && p.Labels[hashLabel] == newest
 	}), nil
-}
-
-// short is a digest that a person can compare.
-func short(digest string) string {
-	if algo, hex, ok := strings.Cut(digest, ":"); ok && len(hex) > 12 {
-		return algo + ":" + hex[:12]
-	}
-	return digest
 }

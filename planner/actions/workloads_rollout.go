@@ -92,7 +92,7 @@ func restart(ctx context.Context, c *Cluster, p params) (*draft, error) {
 	}
 	say := "Restart the pods of " + e.what()
 	d := c.draft("%s", say)
-	return d, d.roll(ctx, e, say, func(t *template) error {
+	return d, d.rollout(ctx, e, say, func(t *template) error {
 		return unstructured.SetNestedField(t.holder, c.now().UTC().Format(time.RFC3339), "metadata", "annotations", restartedAt)
 	})
 }
@@ -144,7 +144,7 @@ func (d *draft) goesOn(ctx context.Context, e *edit) error {
 	if len(old) > 0 {
 		d.Lasting = "pods of the older revision that were stopped are not brought back as they were"
 	}
-	d.Verify = append(d.Verify, proof(e, max(1, len(old)))...)
+	d.Verify = append(d.Verify, proofOf(e, max(1, len(old)))...)
 	return nil
 }
 

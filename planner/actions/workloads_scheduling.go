@@ -81,14 +81,14 @@ func patchScheduling(ctx context.Context, c *Cluster, p params) (*draft, error) 
 		})
 		d.climbed(e)
 	} else {
-		err = d.roll(ctx, e, say, func(t *template) error { return m.apply(t.spec) })
+		err = d.rollout(ctx, e, say, func(t *template) error { return m.apply(t.spec) })
 	}
 	if err != nil {
 		return nil, err
 	}
 	d.Warnings = append(d.Warnings, m.warn...)
 	if !scheduleFree(e.Object) && e.Ref.Kind != "CronJob" && len(d.Verify) > 0 {
-		d.Verify = slices.Insert(d.Verify, 0, incident.Check{Kind: CheckScheduled, Subject: e.Ref, Say: "every pod of " + e.Ref.String() + " has a node", Within: patience(e, 1)})
+		d.Verify = slices.Insert(d.Verify, 0, incident.Check{Kind: CheckScheduled, Subject: e.Ref, Say: "every pod of " + e.Ref.String() + " has a node", Within: rolloutTime(e, 1)})
 	}
 	if len(d.Verify) == 0 {
 		d.Verify = []incident.Check{{Kind: CheckExists, Subject: e.Ref, Say: e.Ref.String() + " is there", Within: 30}}
@@ -179,8 +179,8 @@ func (c *Cluster) nodeSelector(ctx context.Context, p params, e *edit) (move, er
 	return move{say: say, apply: func(spec map[string]any) error { return unstructured.SetNestedField(spec, value, "nodeSelector", key) }}, nil
 }
 
-// parseTaint reads key=value:Effect, key:Effect, key=value or key.
-func parseTaint(s string) (map[string]any, bool) {
+// tolerationOf reads key=value:Effect, key:Effect, key=value or key.
+func tolerationOf(s string) (map[string]any, bool) {
 	kv, effect, _ := strings.Cut(strings.TrimSpace(s), ":")
 	key, value, valued := strings.Cut(kv, "=")
 	if len(validation.IsQualifiedName(key)) > 0 || effect != "" && !slices.Contains([]string{"NoSchedule", "PreferNoSchedule", "NoExecute"}, effect) {
@@ -197,7 +197,7 @@ func parseTaint(s string) (map[string]any, bool) {
 }
 
 func toleration(p params, e *edit) (move, error) {
-	t, ok := parseTaint(p.str("value"))
+	t, ok := tolerationOf(p.str("value"))
 	if !ok {
 		return move{}, p.missing("value", "write the taint as key=value:Effect")
 	}
@@ -345,7 +345,7 @@ func hostPort(p params, e *edit) (move, error) {
 	want := p.str("value")
 	var hits []string
 	each := func(spec map[string]any, do func(k container, port map[string]any)) {
-		t := &template{spec: spec, place: e.t.place, at: e.t.at}
+		t := &template{spec: spec, spot: e.t.spot, at: e.t.at}
 		for _, k := range t.containers() {
 			list, _ := k.m["ports"].([]any)
 			for _, v := range list {

@@ -93,7 +93,7 @@ func setImage(ctx context.Context, c *Cluster, p params) (*draft, error) {
 func (c *Cluster) imageDraft(ctx context.Context, e *edit, k container, image string) (*draft, error) {
 	say := fmt.Sprintf("Set image of container %s of %s from %s to %s", k.name, e.what(), text(k.m, "image"), image)
 	d := c.draft("%s", say)
-	err := d.roll(ctx, e, say, func(t *template) error {
+	err := d.rollout(ctx, e, say, func(t *template) error {
 		k, _ := t.container(k.name)
 		k.m["image"] = image
 		return nil
@@ -220,7 +220,7 @@ func (d *draft) scaled(ctx context.Context, e *edit, from, to int64) error {
 		d.Verify = append(d.Verify, incident.Check{Kind: CheckField, Subject: e.Ref, Params: map[string]string{"path": "status.replicas", "value": ""}, Say: "no pod of " + e.Ref.String() + " is left", Within: 600})
 		return nil
 	}
-	d.Verify = append(d.Verify, proof(e, int(to))...)
+	d.Verify = append(d.Verify, proofOf(e, int(to))...)
 	if to > from {
 		d.Verify = slices.Insert(d.Verify, 0, incident.Check{Kind: CheckScheduled, Subject: e.Ref, Say: "every pod of " + e.Ref.String() + " has a node", Within: 300})
 	}
@@ -284,7 +284,7 @@ func patchProbe(ctx context.Context, c *Cluster, p params) (*draft, error) {
 	}
 	say := fmt.Sprintf("Change the %s probe of container %s of %s from %s to %s", which, k.name, e.what(), from, to)
 	d := c.draft("%s", say)
-	err = d.roll(ctx, e, say, func(t *template) error {
+	err = d.rollout(ctx, e, say, func(t *template) error {
 		k, _ := t.container(k.name)
 		if next == nil {
 			delete(k.m, which+"Probe")
@@ -354,7 +354,7 @@ func patchResources(ctx context.Context, c *Cluster, p params) (*draft, error) {
 	}
 	say := fmt.Sprintf("Set %s of container %s of %s: %s", res, k.name, e.what(), strings.Join(changes, ", "))
 	d := c.draft("%s", say)
-	err = d.roll(ctx, e, say, func(t *template) error {
+	err = d.rollout(ctx, e, say, func(t *template) error {
 		k, _ := t.container(k.name)
 		for _, f := range fields {
 			if err := unstructured.SetNestedField(k.m, p.str("value"), "resources", f, res); err != nil {

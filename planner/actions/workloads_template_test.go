@@ -34,7 +34,7 @@ func TestProbes(t *testing.T) {
 			action: "patch_probe", params: onServe + `container=serve; probe=liveness; value={"grpc":{"port":9003},"periodSeconds":5}`, pods: 2, gpus: 4, verify: done, say: "to (grpc, port 9003, every 5s)",
 		},
 	})
-	runAll(t, "workloads.yaml", map[string]refusal{
+	runAll(t, "workloads.yaml", map[string]denial{
 		"which":         {action: "patch_probe", params: onServe + "container=serve", param: "probe"},
 		"what":          {action: "patch_probe", params: onServe + "container=serve; probe=liveness", param: "value", says: []string{"httpGet /health, port 8000", "8000 http"}},
 		"asks nothing":  {action: "patch_probe", params: onServe + `container=serve; probe=liveness; value={"periodSeconds":5}`, param: "value", says: []string{"asks nothing"}},
@@ -64,7 +64,7 @@ func TestResources(t *testing.T) {
 			fields: map[string]string{"Deployment/ml/shm spec.template.spec.volumes[0].emptyDir.sizeLimit": "2Gi"},
 		},
 	})
-	runAll(t, "workloads.yaml", map[string]refusal{
+	runAll(t, "workloads.yaml", map[string]denial{
 		"of what":            {action: "patch_resources", params: onServe + "container=serve", param: "resource", says: []string{"memory=4Gi", "memory=8Gi"}},
 		"how much":           {action: "patch_resources", params: onServe + "container=serve; resource=memory", param: "value", says: []string{"the request is 4Gi and the limit 8Gi"}},
 		"the same":           {action: "patch_resources", params: onServe + "container=serve; resource=memory; value=8192Mi", param: "value", says: []string{"already"}},
@@ -118,7 +118,7 @@ func TestArgs(t *testing.T) {
 		},
 		"where the image had its own": {action: "patch_args", params: "kind=Deployment; namespace=ml; name=halted; set=--x=1", verify: nil, say: "add --x=1", warn: []string{"CMD", "paused"}},
 	})
-	runAll(t, "workloads.yaml", map[string]refusal{
+	runAll(t, "workloads.yaml", map[string]denial{
 		"prose":            {action: "patch_args", params: onServe + "container=serve; what=--max-model-len, --max-num-seqs or more GPUs", param: "set", says: []string{"not exact enough", "--max-model-len 8192"}},
 		"no value":         {action: "patch_args", params: onServe + "container=serve; what=--tensor-parallel-size", param: "set"},
 		"nothing":          {action: "patch_args", params: onServe + "container=serve", param: "set", says: []string{"vllm serve m/model"}},
@@ -152,7 +152,7 @@ func TestScheduling(t *testing.T) {
 		"host port":            {action: "patch_scheduling", params: onServe + "field=hostPort; value=8000", pods: 2, gpus: 4, verify: done, say: "Remove host port 8000 of container serve", fields: map[string]string{at + "containers[0].ports": `[{"containerPort":8000,"name":"http"}]`}},
 		"a Job that never ran": {action: "patch_scheduling", params: "kind=Job; namespace=ml; name=waiting; field=nodeSelector; value=pool=h100", verify: []string{CheckExists}, say: "Add pool=h100 to nodeSelector of Job ml/waiting"},
 	})
-	runAll(t, "workloads.yaml", map[string]refusal{
+	runAll(t, "workloads.yaml", map[string]denial{
 		"which field":        {action: "patch_scheduling", params: onServe + "field=tolerations, nodeSelector or affinity", param: "field", says: []string{"none of nodeSelector"}},
 		"what":               {action: "patch_scheduling", params: onServe + "field=nodeSelector", param: "value", says: []string{`{"pool":"h100"}`}},
 		"no such node":       {action: "patch_scheduling", params: onServe + "field=nodeSelector; value=pool=b200", param: "value", says: []string{"no node has the label pool=b200"}},

@@ -58,7 +58,7 @@ func TestRollouts(t *testing.T) {
 			warn: []string{"stops all pods"}, fields: map[string]string{"Deployment/ml/serve spec.strategy": `{"type":"Recreate"}`},
 		},
 	})
-	runAll(t, "workloads.yaml", map[string]refusal{
+	runAll(t, "workloads.yaml", map[string]denial{
 		"no such revision":       {action: "rollout_undo", params: onServe + "revision=9", param: "revision", says: []string{"has no revision 9", "1 (reg.io/serve:1, reg.io/proxy:1)", "2 (reg.io/serve:2"}},
 		"the present revision":   {action: "rollout_undo", params: onServe + "revision=3", param: "revision", says: []string{"at revision 3 already"}},
 		"nothing to go back to":  {action: "rollout_undo", params: "kind=Deployment; namespace=ml; name=graph-frontend", says: []string{"DynamoGraphDeployment ml/graph"}},
@@ -103,7 +103,7 @@ func TestSetImage(t *testing.T) {
 			fields: map[string]string{"Pod/ml/lonely spec.containers[0].image": "busybox:1", "Pod/ml/lonely spec.nodeName": "", "Pod/ml/lonely spec.volumes": `[{"hostPath":{"path":"/data"},"name":"d"}]`},
 		},
 	})
-	runAll(t, "workloads.yaml", map[string]refusal{
+	runAll(t, "workloads.yaml", map[string]denial{
 		"no such container": {action: "set_image", params: onServe + "container=web; image=a:1", param: "container", says: []string{"serve, proxy"}},
 		"which container":   {action: "set_image", params: onServe + "image=a:1", param: "container", says: []string{"serve, proxy"}},
 		"the same":          {action: "set_image", params: onServe + "container=serve; image=reg.io/serve:3", param: "image", says: []string{"already"}},
@@ -134,7 +134,7 @@ func TestScale(t *testing.T) {
 			fields: map[string]string{"InferenceService/ml/bert spec.predictor.minReplicas": "2"},
 		},
 	})
-	runAll(t, "workloads.yaml", map[string]refusal{
+	runAll(t, "workloads.yaml", map[string]denial{
 		"no number":   {action: "scale", params: onServe, param: "replicas", says: []string{"now 2"}},
 		"the same":    {action: "scale", params: onServe + "replicas=2", param: "replicas", says: []string{"already"}},
 		"less":        {action: "scale", params: onServe + "replicas=-1", param: "replicas", says: []string{"less than none"}},
@@ -155,7 +155,7 @@ func TestPods(t *testing.T) {
 		},
 		"evict": {action: "evict_pod", params: "namespace=ml; name=db-0", say: "Evict Pod ml/db-0; StatefulSet db makes a new one", pods: 1, verify: []string{CheckReady}, oneWay: true, fields: map[string]string{"Pod/ml/db-0 spec": "(gone)"}},
 	})
-	runAll(t, "workloads.yaml", map[string]refusal{
+	runAll(t, "workloads.yaml", map[string]denial{
 		"bare":         {action: "delete_pod", params: "namespace=ml; name=lonely", says: []string{"recreate true"}},
 		"evicted bare": {action: "evict_pod", params: "namespace=ml; name=lonely", says: []string{"no controller"}},
 		"static":       {action: "delete_pod", params: "namespace=ml; name=static-n1", says: []string{"static pod of node n1"}},
@@ -177,7 +177,7 @@ func TestJobs(t *testing.T) {
 		"suspend":          {action: "suspend_job", params: "kind=Job; namespace=ml; name=train", say: "Suspend Job ml/train", pods: 1, gpus: 2, verify: []string{CheckField}, fields: map[string]string{"Job/ml/train spec.suspend": "true"}},
 		"suspend a series": {action: "suspend_job", params: "kind=CronJob; namespace=ml; name=nightly", say: "Suspend CronJob ml/nightly", verify: []string{CheckField}, warn: []string{"go on"}, fields: map[string]string{"CronJob/ml/nightly spec.suspend": "true"}},
 	})
-	runAll(t, "workloads.yaml", map[string]refusal{
+	runAll(t, "workloads.yaml", map[string]denial{
 		"of a queue":    {action: "resume_job", params: "kind=Job; namespace=ml; name=queued", says: []string{"Kueue", "queue q"}},
 		"not suspended": {action: "resume_job", params: "kind=Job; namespace=ml; name=train", says: []string{"is not suspended"}},
 		"no Job":        {action: "suspend_job", params: onServe, says: []string{"cannot be suspended"}},

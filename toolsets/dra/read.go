@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -128,19 +129,35 @@ func newer(a, b string) string {
 	return a
 }
 
-// pages lists everything page by page and hands each page over, so that no more
-// than one page exists in its full form.
+// pages lists everything page by page and hands each page over while the next one is
+// under way, so that no more than three exist in their full form: one that is taken,
+// one that waits and one that comes in. take is called by one goroutine at a time, in
+// order, and not after pages has returned.
 func pages[L metav1.ListInterface](ctx context.Context, opts metav1.ListOptions, list func(context.Context, metav1.ListOptions) (L, error), take func(L)) error {
-	for {
-		l, err := list(ctx, opts)
-		if err != nil {
+	l, err := list(ctx, opts)
+	if err != nil {
+		return err
+	}
+	if opts.Continue = l.GetContinue(); opts.Continue == "" {
+		take(l)
+		return nil
+	}
+	got := make(chan L, 1)
+	var taker sync.WaitGroup
+	taker.Go(func() {
+		for l := range got {
+			take(l)
+		}
+	})
+	defer taker.Wait()
+	defer close(got)
+	for got <- l; opts.Continue != ""; got <- l {
+		if l, err = list(ctx, opts); err != nil {
 			return err
 		}
-		take(l)
-		if opts.Continue = l.GetContinue(); opts.Continue == "" {
-			return nil
-		}
+		opts.Continue = l.GetContinue()
 	}
+	return nil
 }
 
 // slim drops what no tool reads and what makes objects large.

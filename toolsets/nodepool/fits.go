@@ -156,7 +156,7 @@ func passing(key string) bool {
 // same claims, runs in the pool: then a node of it has the devices.
 func (l *look) claimsFit(q *pool, p *corev1.Pod) bool {
 	want := templates(p)
-	return slices.ContainsFunc(l.w.pods, func(o *corev1.Pod) bool {
+	return slices.ContainsFunc(l.w.pods(), func(o *corev1.Pod) bool {
 		return o.Namespace == p.Namespace && o.Spec.NodeName != "" && l.w.byNode[o.Spec.NodeName] == q && slices.Equal(templates(o), want)
 	})
 }

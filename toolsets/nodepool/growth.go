@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -74,12 +75,20 @@ func (t *Toolset) growth(ctx context.Context, in GrowthIn) (tool.Output[Growth],
 		return tool.Output[Growth]{}, err
 	}
 	out.Pod = p.Namespace + "/" + p.Name
-	if l.w, err = t.look(ctx); err != nil {
+	see := t.look
+	if p.Spec.NodeName != "" && !l.sick(p) {
+		see = func(ctx context.Context) (*world, error) { return t.near(ctx, p.Spec.NodeName) }
+	}
+	if l.w, err = see(ctx); err != nil {
 		return tool.Output[Growth]{}, err
 	}
-	if l.w.pods, err = t.reads.Pods(ctx, p.Namespace); err != nil {
-		l.v.gap("pods in "+p.Namespace, err)
-	}
+	l.w.pods = sync.OnceValue(func() []*corev1.Pod {
+		pods, err := t.reads.Pods(ctx, p.Namespace)
+		if err != nil {
+			l.v.gap("pods in "+p.Namespace, err)
+		}
+		return pods
+	})
 	if p.Spec.NodeName != "" {
 		l.placed(p)
 	} else {

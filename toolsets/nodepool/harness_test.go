@@ -179,7 +179,7 @@ func toolsetOf(t *testing.T, srv *sourcetest.Server, clouds ...nodepool.Cloud) *
 	t.Helper()
 	s := srv.Source(func() time.Time { return noon })
 	ts, err := nodepool.New(nodepool.Config{Cluster: "test", Now: func() time.Time { return noon }, Clouds: clouds, Reads: nodepool.Reads{
-		Nodes: s.Nodes, Pod: s.Pod, Pods: s.Pods, Claim: s.PVC, Volume: s.PV, Deployments: s.Deployments,
+		Nodes: s.Nodes, Node: s.Node, MayList: func(ctx context.Context) error { _, err := s.Nodes(ctx); return err }, Pod: s.Pod, Pods: s.Pods, Claim: s.PVC, Volume: s.PV, Deployments: s.Deployments,
 		ConfigMap: func(ctx context.Context, namespace, name string) (map[string]string, error) {
 			o, err := s.Get(ctx, s.Ref("", "ConfigMap", namespace, name))
 			if err != nil {

@@ -98,8 +98,9 @@ type world struct {
 	pools  []*pool
 	byNode map[string]*pool
 	nodes  []*corev1.Node
-	// pods of the namespace that is asked about.
-	pods []*corev1.Pod
+	// pods of the namespace that is asked about, read when first needed: most answers
+	// need none, and a namespace may have thousands.
+	pods func() []*corev1.Pod
 	// status of the cluster autoscaler, nil without one.
 	status *caStatus
 	gaps   []gapOf
@@ -108,6 +109,33 @@ type world struct {
 type gapOf struct {
 	source string
 	err    error
+}
+
+// take adds a node to its pool.
+func (p *pool) take(n *corev1.Node) {
+	p.nodes = append(p.nodes, n)
+	if p.namespace == "" && p.provider == capi {
+		p.namespace = n.Annotations["cluster.x-k8s.io/cluster-namespace"]
+	}
+}
+
+// near is what is known of one node alone: its pool. That is all a pod that runs well
+// needs, and a cluster may have thousands of nodes.
+func (t *Toolset) near(ctx context.Context, node string) (*world, error) {
+	n, err := t.reads.Node(ctx, node)
+	if tool.KindOf(err) == tool.NotFound {
+		return &world{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	w := &world{byNode: map[string]*pool{}, nodes: []*corev1.Node{n}}
+	if name, provider := memberOf(n); name != "" {
+		p := &pool{name: name, provider: provider}
+		p.take(n)
+		w.pools, w.byNode[n.Name] = []*pool{p}, p
+	}
+	return w, nil
 }
 
 // look reads nodes, the autoscaler's status and the clouds, and puts them together.
@@ -132,10 +160,7 @@ func (t *Toolset) look(ctx context.Context) (*world, error) {
 			continue
 		}
 		p := get(name, provider)
-		p.nodes = append(p.nodes, n)
-		if p.namespace == "" && provider == capi {
-			p.namespace = n.Annotations["cluster.x-k8s.io/cluster-namespace"]
-		}
+		p.take(n)
 		w.byNode[n.Name] = p
 	}
 	t.autoscaler(ctx, w)

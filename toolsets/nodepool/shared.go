@@ -40,7 +40,7 @@ func (l *look) placed(p *corev1.Pod) {
 	}
 	var sickHere, wellHere, sickElse, well []*corev1.Pod
 	nodes := map[string]bool{}
-	for _, o := range l.w.pods {
+	for _, o := range l.w.pods() {
 		c := metav1.GetControllerOf(o)
 		// Replicas of one template only: those of another revision differ by more than
 		// their pool.

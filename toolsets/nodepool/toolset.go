@@ -36,8 +36,11 @@ type Event struct {
 // missing object is tool.NotFound, a kind the server does not have tool.NotServed.
 type Reads struct {
 	Nodes func(context.Context) ([]*corev1.Node, error)
-	Pod   func(ctx context.Context, namespace, name string) (*corev1.Pod, error)
-	Pods  func(ctx context.Context, namespace string) ([]*corev1.Pod, error)
+	// Node reads one. MayList tells whether nodes may be listed, without listing them.
+	Node    func(ctx context.Context, name string) (*corev1.Node, error)
+	MayList func(context.Context) error
+	Pod     func(ctx context.Context, namespace, name string) (*corev1.Pod, error)
+	Pods    func(ctx context.Context, namespace string) ([]*corev1.Pod, error)
 	// Claim and Volume tell where the volumes of a pod can be reached from.
 	Claim  func(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error)
 	Volume func(ctx context.Context, name string) (*corev1.PersistentVolume, error)
@@ -104,6 +107,8 @@ func New(c Config) (*Toolset, error) {
 		missing bool
 	}{
 		{"Nodes", r.Nodes == nil},
+		{"Node", r.Node == nil},
+		{"MayList", r.MayList == nil},
 		{"Pod", r.Pod == nil},
 		{"Pods", r.Pods == nil},
 		{"Deployments", r.Deployments == nil},
@@ -153,7 +158,7 @@ func (t *Toolset) Codes() []tool.Code { return Codes() }
 // Status implements tool.Toolset: denied when nodes may not be listed. A cloud that
 // is configured and does not answer is a limit, not the end of the toolset.
 func (t *Toolset) Status(ctx context.Context) tool.Status {
-	if _, err := t.reads.Nodes(ctx); err != nil {
+	if err := t.reads.MayList(ctx); err != nil {
 		st := tool.Status{State: tool.Broken, Reason: tool.UserText(err)}
 		if tool.KindOf(err) == tool.Forbidden {
 			st.State, st.Fix = tool.Denied, "grant verb list on nodes"

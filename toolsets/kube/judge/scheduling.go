@@ -162,7 +162,15 @@ func (j *judge) pendingPod(ctx context.Context, v *verdict, p *corev1.Pod, d *Sc
 	if n := p.Status.NominatedNodeName; n != "" {
 		v.line("it preempts on %s and waits for the victims to leave", n)
 	}
-	world, limits, err := j.world(ctx, p)
+	world, bare := filters.World{}, false
+	if refused {
+		world, bare = j.bare(ctx, p, filters.Read(said.Message), said.Last)
+	}
+	var limits []string
+	var err error
+	if !bare {
+		world, limits, err = j.world(ctx, p)
+	}
 	d.Limits = append(d.Limits, limits...)
 	if err != nil {
 		if tool.KindOf(err) != tool.Forbidden {
@@ -204,6 +212,9 @@ func (j *judge) pendingPod(ctx context.Context, v *verdict, p *corev1.Pod, d *Sc
 	}
 	if refused {
 		v.line("the scheduler says (%s ago): %s", j.ago(said.Last), d.Said)
+		if bare {
+			v.line("other pods were not read: by that word every node has room for this one")
+		}
 		d.Differs = append(d.Differs, filters.Read(said.Message).Differs(verdicts)...)
 		for _, x := range d.Differs {
 			v.line("differs: %s", x)

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -33,6 +34,35 @@ func number(obj map[string]any, path ...string) int64 {
 	return 0
 }
 
+// fresh is how old the scheduler's word may be to stand for now. It tries a pod that
+// waits again after 5 minutes at most (pkg/scheduler/backend/queue
+// DefaultPodMaxInUnschedulablePodsDuration) and changes the pod's condition when the
+// word changes; that it said the same again is written every 30 minutes (client-go
+// tools/events refreshTime).
+const fresh = 35 * time.Minute
+
+// bare reads the filters' world without the pods of the cluster, which may be tens of
+// thousands, for a pod that every node refuses for its devices alone by the scheduler's
+// event and the pod's condition: its room was seen by then. Not ok where pods matter
+// otherwise, or where the nodes as they are now refuse the pod.
+func (j *judge) bare(ctx context.Context, p *corev1.Pod, said filters.Said, at time.Time) (filters.World, bool) {
+	c := condition(p, corev1.PodScheduled)
+	if !said.OnlyClaims() || c == nil || !filters.Read(c.Message).OnlyClaims() || j.now().Sub(at) > fresh {
+		return filters.World{}, false
+	}
+	_, gang := groupName(p)
+	a := p.Spec.Affinity
+	if gang || len(claimNames(p)) > 0 || len(p.Spec.TopologySpreadConstraints) > 0 || a != nil && (a.PodAffinity != nil || a.PodAntiAffinity != nil) {
+		return filters.World{}, false
+	}
+	nodes, err := j.src.Nodes(ctx)
+	if err != nil || len(nodes) != said.Nodes {
+		return filters.World{}, false
+	}
+	w := filters.World{Pod: p, Nodes: nodes, NamespaceLabels: j.labelsOf(ctx), Delegated: j.delegation(ctx)}
+	return w, !slices.ContainsFunc(filters.New(w).Run(), func(v filters.Verdict) bool { return !v.Fits() })
+}
+
 // world reads what the filters need. What may not be read is told as a limit;
 // only the nodes are indispensable.
 func (j *judge) world(ctx context.Context, p *corev1.Pod) (filters.World, []string, error) {
@@ -52,20 +82,7 @@ func (j *judge) world(ctx context.Context, p *corev1.Pod) (filters.World, []stri
 		limits = append(limits, "pods of other namespaces ("+tool.UserText(err)+"): free resources are upper bounds")
 		w.Pods, _ = j.src.Pods(ctx, p.Namespace)
 	}
-	w.NamespaceLabels = func(name string) (map[string]string, bool) {
-		ns, err := j.src.Namespace(ctx, name)
-		if err != nil {
-			return nil, false
-		}
-		return ns.Labels, true
-	}
-	mapped, known := map[string]bool{}, false
-	w.Delegated = func(name corev1.ResourceName) bool {
-		if !known {
-			known, mapped = true, j.delegated(ctx)
-		}
-		return mapped[string(name)]
-	}
+	w.NamespaceLabels, w.Delegated = j.labelsOf(ctx), j.delegation(ctx)
 	if w.Volumes, err = j.volumeNeeds(ctx, p, w.Pods); err != nil {
 		limits = append(limits, tool.UserText(err))
 	}
@@ -73,6 +90,23 @@ func (j *judge) world(ctx context.Context, p *corev1.Pod) (filters.World, []stri
 		w.FreeAttachments = j.attachments(ctx, w.Pods)
 	}
 	return w, limits, nil
+}
+
+// labelsOf reads the labels of a namespace when a filter asks.
+func (j *judge) labelsOf(ctx context.Context) func(string) (map[string]string, bool) {
+	return func(name string) (map[string]string, bool) {
+		ns, err := j.src.Namespace(ctx, name)
+		if err != nil {
+			return nil, false
+		}
+		return ns.Labels, true
+	}
+}
+
+// delegation reads the mapped resources once, when a filter asks.
+func (j *judge) delegation(ctx context.Context) func(corev1.ResourceName) bool {
+	mapped := sync.OnceValue(func() map[string]bool { return j.delegated(ctx) })
+	return func(name corev1.ResourceName) bool { return mapped()[string(name)] }
 }
 
 // delegated lists the extended resources that DeviceClasses map: explicitly by

@@ -16,6 +16,8 @@ type Said struct {
 	// Claims: devices could not be allocated. Waits: a claim for a volume is not
 	// ready, so no node was asked.
 	Claims, Waits bool
+	// Claimed counts the nodes that Claims takes out.
+	Claimed int
 	// Unknown are the reasons of no kind known here, for example of a plugin.
 	Unknown []string
 }
@@ -118,6 +120,7 @@ func (s *Said) note(text string, n int) {
 		return
 	case aboutClaims.MatchString(low):
 		s.Claims = true
+		s.Claimed += n
 		return
 	}
 	for _, p := range phrases() {
@@ -165,3 +168,11 @@ func (s Said) Differs(vs []Verdict) []string {
 
 // Counted reports whether the message names a filter.
 func (s Said) Counted(f Filter) bool { return s.Counts[f] > 0 }
+
+// OnlyClaims reports whether devices are all that the message finds wanting, on each
+// node there is. Filters run in order and DynamicResources is the last of the default
+// plugins that can refuse for room (pkg/scheduler/apis/config/v1/default_plugins.go), so
+// these nodes had room, ports and the rest for the pod when the scheduler looked.
+func (s Said) OnlyClaims() bool {
+	return s.Nodes > 0 && s.Claimed == s.Nodes && len(s.Counts) == 0 && len(s.Unknown) == 0 && !s.Waits
+}

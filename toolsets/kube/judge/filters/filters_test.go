@@ -224,7 +224,7 @@ func TestRead(t *testing.T) {
 			Said{Nodes: 4, Counts: map[Filter]int{Taint: 1, Cordon: 1, Resource: 4}}},
 		{"0/3 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, 1 node(s) didn't match pod anti-affinity rules, 1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }.", Said{Nodes: 3, Counts: map[Filter]int{Selector: 1, Affinity: 1, Lifecycle: 1}}},
 		{"0/2 nodes are available: 2 node(s) had volume node affinity conflict.", Said{Nodes: 2, Counts: map[Filter]int{Volume: 2}}},
-		{"0/2 nodes are available: 2 cannot allocate all claims.", Said{Nodes: 2, Counts: map[Filter]int{}, Claims: true}},
+		{"0/2 nodes are available: 2 cannot allocate all claims.", Said{Nodes: 2, Counts: map[Filter]int{}, Claims: true, Claimed: 2}},
 		{"0/2 nodes are available: pod has unbound immediate PersistentVolumeClaims. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.", Said{Nodes: 2, Counts: map[Filter]int{}, Waits: true}},
 		{`0/2 nodes are available: persistentvolumeclaim "x" not found.`, Said{Nodes: 2, Counts: map[Filter]int{}, Waits: true}},
 		{"0/5 nodes are available: 5 node(s) were refused by the house plugin.", Said{Nodes: 5, Counts: map[Filter]int{}, Unknown: []string{"node(s) were refused by the house plugin"}}},
@@ -233,6 +233,24 @@ func TestRead(t *testing.T) {
 	for _, c := range cases {
 		if diff := cmp.Diff(c.want, Read(c.text)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.text, diff)
+		}
+	}
+}
+
+func TestOnlyClaims(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]bool{
+		"0/2 nodes are available: 2 cannot allocate all claims. still not schedulable, preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling.": true,
+		"0/3 nodes are available: 1 cannot allocate all claims, 2 resourceclaim not available on the node.":                                                              true,
+		"0/3 nodes are available: 1 Insufficient cpu, 2 cannot allocate all claims.":                                                                                     false,
+		"0/3 nodes are available: 2 cannot allocate all claims.":                                                                                                         false,
+		"0/3 nodes are available: 1 node(s) were refused by the house plugin, 2 cannot allocate all claims.":                                                             false,
+		"0/3 nodes are available: waiting for resource driver to provide information.":                                                                                   false,
+		"cannot allocate all claims": false,
+		"":                           false,
+	} {
+		if got := Read(text).OnlyClaims(); got != want {
+			t.Errorf("%s: %v", text, got)
 		}
 	}
 }
