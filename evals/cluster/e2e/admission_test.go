@@ -99,7 +99,7 @@ func TestPrintedIdentities(t *testing.T) {
 	}
 	x := hand{dyn}
 	soon(t, "the admission policies are in force", func(ctx context.Context) (bool, error) {
-		err := x.patch(ctx, "nodes", "", "printed-0", `{"metadata":{"labels":{"probe":"x"}}}`)
+		err := x.patch(ctx, "nodes", "", "printed-1", `{"metadata":{"labels":{"probe":"x"}}}`)
 		return err != nil && strings.Contains(err.Error(), "names no write of a plan"), err
 	})
 	t.Run("reader", func(t *testing.T) { printedReader(t, c, pod) })
@@ -123,7 +123,7 @@ func printedReader(t *testing.T, c *clinic, pod string) {
 	}
 	x := hand{dyn}
 	for name, err := range map[string]error{
-		"patch a node":       x.patch(t.Context(), "nodes", "", "printed-0", `{"metadata":{"labels":{"a":"b"}}}`),
+		"patch a node":       x.patch(t.Context(), "nodes", "", "printed-1", `{"metadata":{"labels":{"a":"b"}}}`),
 		"create a ConfigMap": x.create(t.Context(), "configmaps", "printed", `{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"}}`),
 		"delete a pod":       x.delete(t.Context(), "pods", "printed", pod),
 	} {
@@ -183,9 +183,9 @@ func printedRefusals(t *testing.T, c *clinic, x hand) {
 		// want is a part of the refusal; empty means that it is permitted.
 		want string
 	}{
-		{"a node with a mark", x.patch(ctx, "nodes", "", "printed-0", `{`+mark+`,"spec":{"unschedulable":true}}`), ""},
-		{"a node back", x.patch(ctx, "nodes", "", "printed-0", `{"metadata":{"annotations":{"gumshoe.ai/plan":"plan-1/s1.u1"}},"spec":{"unschedulable":null}}`), ""},
-		{"a mark that is none", x.patch(ctx, "nodes", "", "printed-1", `{"metadata":{"annotations":{"gumshoe.ai/plan":"x"}},"spec":{"unschedulable":true}}`), "names no write of a plan"},
+		{"a node with a mark", x.patch(ctx, "nodes", "", "printed-1", `{`+mark+`,"spec":{"unschedulable":true}}`), ""},
+		{"a node back", x.patch(ctx, "nodes", "", "printed-1", `{"metadata":{"annotations":{"gumshoe.ai/plan":"plan-1/s1.u1"}},"spec":{"unschedulable":null}}`), ""},
+		{"a mark that is none", x.patch(ctx, "nodes", "", "printed-2", `{"metadata":{"annotations":{"gumshoe.ai/plan":"x"}},"spec":{"unschedulable":true}}`), "names no write of a plan"},
 		{"no mark", x.patch(ctx, "deployments.apps", "printed", "serve", `{"spec":{"paused":true}}`), "names no write of a plan"},
 		{"an image", x.patch(ctx, "deployments.apps", "printed", "serve", `{`+mark+`,"spec":{"revisionHistoryLimit":3}}`), ""},
 		{"a frozen workload", x.patch(ctx, "deployments.apps", "printed", "frozen", `{`+mark+`,"spec":{"paused":true}}`), "frozen"},
