@@ -31,6 +31,21 @@ const (
 	RunEnded     Type = "run.ended"
 )
 
+// Types of the stream of a plan. Its journal is this stream.
+const (
+	PlanMade     Type = "plan.made"
+	PlanWord     Type = "plan.word"      // somebody approved, rejected, revoked or commented
+	PlanBegun    Type = "plan.begun"     // the execution, or its continuation
+	StepBegun    Type = "step.begun"     // its preconditions held
+	WriteBegun   Type = "write.begun"    // the request is about to be sent
+	WriteEnded   Type = "write.ended"    // it stands, or it failed
+	Checked      Type = "check.answered" // a check was answered for good
+	StepEnded    Type = "step.ended"     // its checks passed
+	UndoBegun    Type = "undo.begun"
+	PlanEnded    Type = "plan.ended"
+	PlanReleased Type = "plan.released" // the targets are free for other plans
+)
+
 // Droppable reports whether a slow reader may miss the event. Deltas may be
 // dropped, facts may not: the whole text follows in ModelEnded.
 func (t Type) Droppable() bool { return t == Delta || t == Phase }
@@ -55,6 +70,32 @@ type Event struct {
 	Diagnosis  *incident.Diagnosis   `json:"diagnosis,omitempty"`
 	Notice     *Message              `json:"notice,omitempty"`
 	Report     *incident.Report      `json:"report,omitempty"`
+
+	Plan     *incident.Plan        `json:"plan,omitempty"`
+	Word     *incident.Approval    `json:"word,omitempty"`
+	Decision *incident.Decision    `json:"decision,omitempty"`
+	Write    *incident.WriteResult `json:"write,omitempty"`
+	Check    *incident.CheckResult `json:"check,omitempty"`
+	Progress *Progress             `json:"progress,omitempty"`
+}
+
+// Progress is where the execution of a plan stands.
+type Progress struct {
+	// Step and Write name the part, where one is meant.
+	Step  string `json:"step,omitempty"`
+	Write string `json:"write,omitempty"`
+	// By is who executes.
+	By incident.Person `json:"by,omitzero"`
+	// Say is one sentence for people.
+	Say string `json:"say,omitempty"`
+	// State is set at the end.
+	State incident.PlanState `json:"state,omitempty"`
+	// Digest of the plan, set where it is begun.
+	Digest string `json:"digest,omitempty"`
+	// Left are sentences on what stands that the plan wrote, at the end.
+	Left []string `json:"left,omitempty"`
+	// Nonces of the approvals that the execution uses up.
+	Nonces []string `json:"nonces,omitempty"`
 }
 
 // Started opens a run.

@@ -79,6 +79,10 @@ type Proposal struct {
 	// WouldFit says, where a simulation was run, that the change was tried.
 	WouldFit string   `json:"would_fit,omitempty"`
 	Evidence []string `json:"evidence,omitempty"`
+	// Cause is the code of the cause that it mends. Runbook is empty when a model
+	// proposed it.
+	Cause   string `json:"cause,omitempty"`
+	Runbook string `json:"runbook,omitempty"`
 }
 
 // Unsupported is a claim the validator refused, shown but never acted upon.

@@ -172,7 +172,7 @@ func (s *session) candidate(r *runbooks.Runbook, v runbooks.Verdict, cited map[s
 		c.cause.Confidence = strong
 	}
 	for _, p := range v.Proposals {
-		c.proposals = append(c.proposals, incident.Proposal{Action: p.Action, Params: s.controlled(p.Params), Why: p.Why, Evidence: c.cause.Evidence})
+		c.proposals = append(c.proposals, incident.Proposal{Action: p.Action, Params: s.controlled(p.Params), Why: p.Why, Evidence: c.cause.Evidence, Cause: c.cause.Code, Runbook: c.cause.Runbook})
 	}
 	for _, rv := range v.Rivals {
 		ev := ids(rv.Steps)

@@ -210,14 +210,14 @@ func (a *App) Investigate(ctx context.Context, q incident.Question, sink event.S
 		return incident.Report{}, err
 	}
 	defer closer()
-	actions, err := actions()
+	known, err := proposable()
 	if err != nil {
 		return incident.Report{}, err
 	}
 	k := a.journal.begin(ctx, sink)
 	defer k.end()
 	inv, err := investigate.New(investigate.Config{
-		Cluster: a.src.cluster, Toolsets: a.toolsets, Model: model, Actions: actions,
+		Cluster: a.src.cluster, Toolsets: a.toolsets, Model: model, Actions: known,
 		Triager: triage.New(triage.Config{Cluster: a.src.cluster, Toolsets: a.toolsets, Library: a.library}),
 		Budget:  investigate.Budget{Steps: a.cfg.Budget.Steps, Tokens: a.cfg.Budget.Tokens, Cost: a.cfg.Budget.Cost, WallClock: time.Duration(a.cfg.Budget.Timeout)},
 		Now:     a.src.now, Redactor: a.redactor, Suspicious: a.detector.Marks, Spill: k.spill,

@@ -119,8 +119,8 @@ func KnownActions() (func(string) bool, error) {
 	return func(name string) bool { _, ok := all[name]; return ok }, nil
 }
 
-// actions is the catalogue in the words of the investigation.
-func actions() ([]investigate.Action, error) {
+// proposable is the catalogue in the words of the investigation.
+func proposable() ([]investigate.Action, error) {
 	all, err := runbooks.Actions()
 	if err != nil {
 		return nil, err

@@ -36,6 +36,10 @@ type Config struct {
 	// Runbooks are directories of runbooks laid over the ones that ship.
 	Runbooks []string    `json:"runbooks,omitempty"`
 	Store    StoreConfig `json:"store,omitzero"`
+	// Executor is the identity that writes, once a plan is approved.
+	Executor ExecutorConfig `json:"executor,omitzero"`
+	Policy   PolicyConfig   `json:"policy,omitzero"`
+	Approval ApprovalConfig `json:"approval,omitzero"`
 	// AllowProbe lets one call touch a workload (effect probe). It is said by a
 	// person for that call and is no setting of a file.
 	AllowProbe bool `json:"-"`
@@ -164,6 +168,9 @@ func (c Config) Validate() error {
 		c.Azure,
 		c.GKE,
 		c.Store,
+		c.Executor,
+		c.Policy,
+		c.Approval,
 		toolSpecs(c.Tools),
 		mcpSpecs(c.MCP),
 	} {

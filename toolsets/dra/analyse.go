@@ -89,27 +89,6 @@ func (n *analysis) run(ctx context.Context) error {
 	return nil
 }
 
-// attach hands the best change that was tried to the faults, for the answer's
-// "would fit".
-func (n *analysis) attach() {
-	var parts []string
-	for _, w := range n.out.WouldFit[:min(len(n.out.WouldFit), 2)] {
-		text := w.Change + ": "
-		if w.Devices > 0 {
-			text += plural(w.Devices, "free device") + " on "
-		}
-		parts = append(parts, text+plural(w.Nodes, "node"))
-	}
-	if len(parts) == 0 {
-		return
-	}
-	for i := range n.findings {
-		if f := &n.findings[i]; f.Role == incident.Fault && f.Params != nil {
-			f.Params["would_fit"] = strings.Join(parts, "; ")
-		}
-	}
-}
-
 // decide is for when every node was asked and none ended the attempt.
 func (n *analysis) decide(ctx context.Context) {
 	fits := n.base(true)
@@ -187,7 +166,7 @@ func (n *analysis) missingClasses() bool {
 		if near != "" {
 			f := n.a.where(context.Background(), n.withClass(x, near))
 			if f.ok() {
-				n.wouldFit("request "+x.name+" with class "+near, f, n.freeOf(f, x, near))
+				n.wouldFit("request "+x.name+" with class "+near, f, n.freeOf(f, x, near), x.fix(map[string]string{"class": near}))
 			}
 		}
 	}
@@ -288,12 +267,13 @@ func (n *analysis) namedDriver(x *want) string {
 }
 
 // wouldFit records a change that was tried and works. One that ends in an error
-// on another node does not: the scheduler would stop there.
-func (n *analysis) wouldFit(what string, f fitting, devices int) {
+// on another node does not: the scheduler would stop there. The fix is nil where no
+// single object can be changed so.
+func (n *analysis) wouldFit(what string, f fitting, devices int, x *fix) {
 	if !f.cures() {
 		return
 	}
-	n.out.WouldFit = append(n.out.WouldFit, WouldFit{Change: what, Devices: devices, Nodes: f.nodes, Node: f.example})
+	n.out.WouldFit = append(n.out.WouldFit, WouldFit{Change: what, Devices: devices, Nodes: f.nodes, Node: f.example, fix: x})
 }
 
 func (n *analysis) counterfactual(relax string, f fitting) {

@@ -208,7 +208,7 @@ func (n *analysis) taintFaults(ctx context.Context, f fitting) {
 	for _, x := range n.a.wants {
 		if n.tables[x].totals.Tainted > 0 {
 			if fit := n.a.where(ctx, tolerateAll(x)); fit.ok() {
-				n.wouldFit(fmt.Sprintf("request %s tolerating the taint (or the taint removed)", x.name), fit, n.tables[x].totals.Tainted)
+				n.wouldFit(fmt.Sprintf("request %s tolerating the taint (or the taint removed)", x.name), fit, n.tables[x].totals.Tainted, n.fixTaint(ctx, x, byMost(own)))
 			}
 		}
 	}
@@ -307,7 +307,7 @@ func (n *analysis) smaller(ctx context.Context) {
 			continue
 		}
 		if best, f := n.a.most(ctx, x); best > 0 {
-			n.wouldFit(fmt.Sprintf("request %s with count %d", x.name, best), f, n.freeOn(f, x))
+			n.wouldFit(fmt.Sprintf("request %s with count %d", x.name, best), f, n.freeOn(f, x), x.fixCount(best))
 		}
 	}
 }

@@ -388,6 +388,7 @@ func (n *analysis) otherValues(ctx context.Context, x *want, why exclusionReason
 		text string
 		fit  fitting
 		free int
+		fix  *fix
 	}
 	var options []option
 	var offered []value
@@ -408,17 +409,18 @@ func (n *analysis) otherValues(ctx context.Context, x *want, why exclusionReason
 		y.selectors = slices.Clone(x.selectors)
 		y.selectors[why.index].CEL = celSelector(expr)
 		y.compile(n.a.w, n.a.comp)
-		options = append(options, option{fmt.Sprintf("request %s asking for %s %s", x.name, why.predicate.Field.Short(), v.text), f, n.freeOn(f, &y)})
+		options = append(options, option{fmt.Sprintf("request %s asking for %s %s", x.name, why.predicate.Field.Short(), v.text), f, n.freeOn(f, &y), x.fixSelector(why.index, expr)})
 	}
 	slices.SortFunc(options, func(a, b option) int {
 		return cmp.Or(cmp.Compare(b.free, a.free), cmp.Compare(a.text, b.text))
 	})
 	for _, o := range options[:min(len(options), 3)] {
-		n.wouldFit(o.text, o.fit, o.free)
+		n.wouldFit(o.text, o.fit, o.free, o.fix)
 	}
 	if len(options) == 0 {
-		if f := n.a.where(ctx, setSelector(x, why.index, e.With(why.part, ""))); f.ok() {
-			n.wouldFit(fmt.Sprintf("request %s without the condition %s", x.name, why.wanted), f, 0)
+		without := e.With(why.part, "")
+		if f := n.a.where(ctx, setSelector(x, why.index, without)); f.ok() {
+			n.wouldFit(fmt.Sprintf("request %s without the condition %s", x.name, why.wanted), f, 0, x.fixSelector(why.index, without))
 		}
 	}
 }

@@ -126,4 +126,6 @@ type WouldFit struct {
 	Node    string `json:"node,omitempty"`
 	// Advice marks what the scheduler will not do by itself.
 	Advice bool `json:"advice,omitempty"`
+	// fix is the change as parameters, for proposals.
+	fix *fix
 }

@@ -317,13 +317,13 @@ func (n *analysis) alternatives(ctx context.Context, c *resourceapi.ResourceClai
 	if k.MatchAttribute != nil {
 		for _, other := range n.commonAttributes(c, k) {
 			if f := n.a.where(ctx, matchOther(c.Name, i, other)); f.cures() {
-				n.wouldFit(fmt.Sprintf("constraint %d of claim %s with matchAttribute %s", i, c.Name, other), f, 0)
+				n.wouldFit(fmt.Sprintf("constraint %d of claim %s with matchAttribute %s", i, c.Name, other), f, 0, fixConstraint(c, i, other))
 				break
 			}
 		}
 	}
 	if f := n.a.where(ctx, dropConstraint(c.Name, i)); f.ok() {
-		n.wouldFit(fmt.Sprintf("claim %s without constraint %d (%s)", c.Name, i, constraintAttribute(k)), f, 0)
+		n.wouldFit(fmt.Sprintf("claim %s without constraint %d (%s)", c.Name, i, constraintAttribute(k)), f, 0, fixConstraint(c, i, ""))
 	}
 }
 
@@ -406,7 +406,7 @@ func (n *analysis) countsDecide(ctx context.Context, env []change) bool {
 			"request %s wants %d devices on one node; the most any node can give is %d (of %d in the cluster)", x.name, x.count, best, n.tables[x].totals.AfterSelectors)
 		n.missingNodes(ctx, x)
 		if now, f := n.a.most(ctx, x); now > 0 {
-			n.wouldFit(fmt.Sprintf("request %s with count %d", x.name, now), f, n.freeOn(f, x))
+			n.wouldFit(fmt.Sprintf("request %s with count %d", x.name, now), f, n.freeOn(f, x), x.fixCount(now))
 		}
 	}
 	return found
@@ -425,7 +425,7 @@ func (n *analysis) capacityDecides(ctx context.Context, env []change) bool {
 		}
 		found = true
 		n.counterfactual("request "+x.name+" without its capacity request", f)
-		n.capacityFault(x, true)
+		n.capacityFault(ctx, x, true)
 	}
 	return found
 }

@@ -27,7 +27,7 @@ func (n *analysis) useFaults(ctx context.Context, confidence float64) {
 			return
 		}
 		if t.totals.InUse == 0 && t.totals.Short > 0 && x.capacity != nil {
-			n.capacityFault(x, false)
+			n.capacityFault(ctx, x, false)
 			return
 		}
 	}

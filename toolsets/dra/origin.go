@@ -45,13 +45,18 @@ func withOrigin(fs []incident.Finding, claim incident.Ref, template string, stan
 		return fs
 	}
 	for i := range fs {
-		if fs[i].Subject != claim {
+		// A class that is not there is mended where the claim names it.
+		named := fs[i].Code == "dra.class_missing" && fs[i].Params["claim"] == claim.Name
+		if fs[i].Subject != claim && !named {
 			continue
 		}
 		// The params may be shared with another finding.
 		p := maps.Clone(fs[i].Params)
 		if p == nil {
 			p = map[string]string{}
+		}
+		if named {
+			p["namespace"] = claim.Namespace
 		}
 		if template != "" {
 			p["template"] = template

@@ -4,8 +4,10 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 
 	resourceapi "k8s.io/api/resource/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra/allocator"
 )
@@ -249,6 +251,34 @@ func setCount(x *want, n int64) change {
 
 func dropCapacity(x *want) change {
 	return editRequest(x.claim.Name, x.name, func(p parts) { *p.capacity = nil })
+}
+
+// setCapacity asks for another amount of one capacity.
+func setCapacity(x *want, name resourceapi.QualifiedName, amount string) change {
+	q, err := resource.ParseQuantity(amount)
+	return editRequest(x.claim.Name, x.name, func(p parts) {
+		if err == nil && *p.capacity != nil {
+			c := (*p.capacity).DeepCopy()
+			c.Requests[name] = q
+			*p.capacity = c
+		}
+	})
+}
+
+// tolerateOne adds a toleration for one taint, written key[=value]:effect.
+func tolerateOne(x *want, taint string) change {
+	head, effect, _ := strings.Cut(taint, ":")
+	t := resourceapi.DeviceToleration{Operator: resourceapi.DeviceTolerationOpEqual, Effect: resourceapi.DeviceTaintEffect(effect)}
+	t.Key, t.Value, _ = strings.Cut(head, "=")
+	return editRequest(x.claim.Name, x.name, func(p parts) { *p.tolerates = append(slices.Clone(*p.tolerates), t) })
+}
+
+// fixTaint is the toleration of one taint, when that alone is enough; nil when not.
+func (n *analysis) fixTaint(ctx context.Context, x *want, taint string) *fix {
+	if taint == "" || !n.a.where(ctx, tolerateOne(x, taint)).cures() {
+		return nil
+	}
+	return x.fix(map[string]string{"toleration": taint})
 }
 
 // tolerate adds a toleration for everything to a request.

@@ -51,7 +51,7 @@ func (n *analysis) aborted(ctx context.Context) bool {
 	case strings.Contains(text, "checking capacity"), strings.Contains(text, "consumed capacity"):
 		for _, x := range n.a.wants {
 			if x.capacity != nil {
-				n.capacityFault(x, true)
+				n.capacityFault(ctx, x, true)
 			}
 		}
 	default:
@@ -179,7 +179,11 @@ func (n *analysis) guarded(ctx context.Context, x *want, j *judgement) {
 	f := n.a.where(ctx, edit)
 	n.counterfactual(fmt.Sprintf("guard selector %d with %s", j.errAt, strings.Join(guards, " && ")), f)
 	if f.ok() {
-		n.wouldFit(fmt.Sprintf("selector %d guarded: %s", j.errAt, quote(expr)), f, 0)
+		how := x.fixSelector(j.errAt, expr)
+		if j.errClass {
+			how = &fix{class: x.className, params: map[string]string{"selector": expr, "selector_index": strconv.Itoa(j.errAt)}}
+		}
+		n.wouldFit(fmt.Sprintf("selector %d guarded: %s", j.errAt, quote(expr)), f, 0, how)
 	}
 }
 
@@ -204,7 +208,7 @@ func (n *analysis) tooMany(ctx context.Context, g *group) {
 			"claim %s asks for %d devices; one claim may hold %d", x.claim.Name, total, allocator.ResultLimit)
 		if !x.all {
 			if best, f := n.a.most(ctx, x); best > 0 {
-				n.wouldFit(fmt.Sprintf("request %s with count %d", x.name, best), f, n.freeOn(f, x))
+				n.wouldFit(fmt.Sprintf("request %s with count %d", x.name, best), f, n.freeOn(f, x), x.fixCount(best))
 			}
 		}
 	}
@@ -238,7 +242,7 @@ func (n *analysis) allIncomplete(ctx context.Context, g *group, text string) {
 		n.fault("dra.all_mode_incomplete", n.subject(x.claim), 0.95, params,
 			"request %s has allocationMode All, and pool %s of driver %s, met on node %s, is not complete%s: that ends scheduling on every node", x.name, params["pool"], params["driver"], g.rep().Name, have)
 		if f := n.a.where(ctx, setCount(x, max(x.count, 1))); f.ok() {
-			n.wouldFit(fmt.Sprintf("request %s with ExactCount 1 instead of All", x.name), f, n.freeOn(f, x))
+			n.wouldFit(fmt.Sprintf("request %s with ExactCount 1 instead of All", x.name), f, n.freeOn(f, x), x.fixCount(max(x.count, 1)))
 		}
 		return
 	}
@@ -267,7 +271,7 @@ func (n *analysis) allConstraint(ctx context.Context, g *group, text string) {
 
 // capacityFault reports a capacity request no device can meet (F22): against the
 // device's policy, beyond any device, or beyond what is left.
-func (n *analysis) capacityFault(x *want, static bool) {
+func (n *analysis) capacityFault(ctx context.Context, x *want, static bool) {
 	names := slices.Sorted(maps.Keys(x.capacity.Requests))
 	if len(names) == 0 {
 		return
@@ -298,6 +302,16 @@ func (n *analysis) capacityFault(x *want, static bool) {
 	default:
 		n.fault("dra.capacity_exhausted", n.subject(x.claim), 0.93, params,
 			"request %s asks for %s of capacity %s; the device with most left has %s", x.name, text64(asked), name, left)
+	}
+	most := left
+	if static {
+		most = largest
+	}
+	if most == "none" || !more(text64(asked), most) {
+		return
+	}
+	if f := n.a.where(ctx, setCapacity(x, name, most)); f.ok() {
+		n.wouldFit(fmt.Sprintf("request %s with %s of capacity %s", x.name, most, name), f, 0, x.fix(map[string]string{"capacity_name": string(name), "capacity_value": most}))
 	}
 }
 

@@ -222,3 +222,37 @@ func TestClassFor(t *testing.T) {
 		}
 	}
 }
+
+func TestPlace(t *testing.T) {
+	t.Parallel()
+	slice := &resourceapi.ResourceSlice{Spec: resourceapi.ResourceSliceSpec{Driver: "d", NodeName: new("n"), Pool: resourceapi.ResourcePool{Name: "n", Generation: 1, ResourceSliceCount: 1}, Devices: []resourceapi.Device{{Name: "g0"}, {Name: "g1"}}}}
+	class := &resourceapi.DeviceClass{ObjectMeta: metav1.ObjectMeta{Name: "c"}, Spec: resourceapi.DeviceClassSpec{ExtendedResourceName: new("x.example.com/gpu")}}
+	world := Snapshot{Features: ForServer(37).Features, Slices: []*resourceapi.ResourceSlice{slice}, Classes: []*resourceapi.DeviceClass{class}}
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}
+	claim := &resourceapi.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Name: "k", Namespace: "ns", UID: "k"}}
+	claim.Spec.Devices.Requests = []resourceapi.DeviceRequest{{Name: "r", Exactly: &resourceapi.ExactDeviceRequest{DeviceClassName: "c", AllocationMode: resourceapi.DeviceAllocationModeExactCount, Count: 1}}}
+	asks := func(n string) *corev1.Pod {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "ns"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "m"}}}}
+		if n != "" {
+			p.Spec.Containers[0].Resources.Requests = corev1.ResourceList{"x.example.com/gpu": resource.MustParse(n)}
+		}
+		return p
+	}
+	got, why, err := Place(t.Context(), world, node, asks("1"), []*resourceapi.ResourceClaim{claim})
+	if err != nil || why != "" || len(got) != 2 || got[0].Status.Allocation == nil || got[1].Status.Allocation == nil || claim.Status.Allocation != nil {
+		t.Fatalf("%v %q %v", got, why, err)
+	}
+	// What was given is taken for the next pod.
+	world.Claims = got
+	if _, why, err = Place(t.Context(), world, node, asks("1"), nil); err != nil || why == "" {
+		t.Errorf("%q %v", why, err)
+	}
+	// An allocated claim is used where its devices are.
+	if _, why, err = Place(t.Context(), world, &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "other"}}, asks(""), got[:1]); err != nil || !strings.Contains(why, "cannot be reached") {
+		t.Errorf("%q %v", why, err)
+	}
+	claim.Spec.Devices.Requests[0].Exactly.DeviceClassName = "gone"
+	if _, _, err = Place(t.Context(), world, node, asks(""), []*resourceapi.ResourceClaim{claim}); err == nil {
+		t.Error("a class that is not there aborts")
+	}
+}
