@@ -115,7 +115,7 @@ func groupOf(apiVersion string) string {
 func all(c *Cluster) []*action {
 	return slices.Concat(
 		nodes(c),
-		workloads(c),
+		workloads(c), images(c), services(c), settings(c),
 		dra(c),
 		drains(c),
 		pools(c), replicas(c), retirements(c),
