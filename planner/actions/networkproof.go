@@ -25,6 +25,9 @@ func (e *policyEdit) proof(ctx context.Context, d *draft) error {
 		return err
 	}
 	d.Blast.Notes = append(d.Blast.Notes, fmt.Sprintf("%s is about %s now; nothing is stopped, and what the rule names is let through", e.o.Ref, plural(int64(len(about)), "pod")))
+	if len(about) > 1 && e.index < 0 {
+		d.Warnings = append(d.Warnings, fmt.Sprintf("the rule holds for all %d pods that the policy is about (%s), not only for the one that waits", len(about), namesOf(about)))
+	}
 	if e.peer != nil && len(e.peer.labels) > 0 {
 		n, err := e.c.List(ctx, "Pod", e.peer.namespace, labels.Set(e.peer.labels).String(), "")
 		if err != nil {
