@@ -19,6 +19,10 @@ type Consent interface {
 	// Judge gives the nonces that the execution uses up; the error is a *Withheld with
 	// the reason.
 	Judge(ctx context.Context, r Record) (nonces []string, err error)
+	// Stood says whether there was consent when a plan began that is now taken up
+	// again or taken back: that the journal says it began is no proof, since whoever
+	// can write the journal can write that too. The error is a *Withheld.
+	Stood(ctx context.Context, r Record) error
 }
 
 // Withheld says why a plan may not be executed.
@@ -99,6 +103,9 @@ func (e *Executor) Undo(ctx context.Context, id string, by incident.Person, why 
 		}
 		if r.rec.State == incident.PlanUndone {
 			return &Withheld{Plan: id, Why: "it is taken back already", Final: true}
+		}
+		if err := r.stood(ctx); err != nil {
+			return err
 		}
 		if r.rec.State != incident.PlanExecuting {
 			if err := r.claim(ctx); err != nil {
@@ -229,6 +236,11 @@ func (r *run) end(ctx context.Context, s incident.PlanState, say string, left []
 }
 
 func (r *run) execute(ctx context.Context) error {
+	if r.rec.State == incident.PlanExecuting {
+		if err := r.stood(ctx); err != nil {
+			return err
+		}
+	}
 	switch s := r.rec.State; {
 	case s == incident.PlanExecuting && r.rec.Undoing:
 		return r.undo(ctx)
@@ -276,6 +288,15 @@ func (r *run) execute(ctx context.Context) error {
 		return r.end(ctx, incident.PlanStopped, "done, but not proved: "+unclear, r.rec.Standing())
 	}
 	return r.end(ctx, incident.PlanVerified, "done and verified", nil)
+}
+
+// stood refuses, and says so in the trail, to go on with a plan that never had consent.
+func (r *run) stood(ctx context.Context) error {
+	err := r.Consent.Stood(ctx, r.rec)
+	if w, ok := errors.AsType[*Withheld](err); ok {
+		return errors.Join(err, r.Trail.Note(ctx, r.rec.Plan.ID, r.rec.Digest, r.by.Name, "execution.refused", w.Why))
+	}
+	return err
 }
 
 func orNothing(s string) string {

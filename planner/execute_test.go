@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/gumshoe-ai/gumshoe/agent/event"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/planner"
 	"github.com/gumshoe-ai/gumshoe/planner/actions"
@@ -270,6 +271,33 @@ func TestUnclearProof(t *testing.T) {
 	r, err := w.executor().Execute(t.Context(), "plan-1", ann)
 	if err != nil || r.State != incident.PlanStopped || len(r.Left) != 3 || !strings.Contains(r.Reason, "not proved") {
 		t.Fatalf("%s %q %q: %v", r.State, r.Reason, r.Left, err)
+	}
+}
+
+// That a plan began is not taken from the journal: without consent it is neither
+// taken up again nor taken back.
+func TestForgedBeginning(t *testing.T) {
+	t.Parallel()
+	for _, forged := range []event.Type{event.PlanBegun, event.UndoBegun} {
+		w := newWorld(t)
+		w.plan("plan-1", cordonAC()...)
+		w.forge("plan-1", event.PlanBegun, event.Event{Progress: &event.Progress{By: ann}})
+		w.forge("plan-1", event.WriteEnded, event.Event{Write: &incident.WriteResult{Write: "s2.1", Done: true}})
+		if forged == event.UndoBegun {
+			w.forge("plan-1", forged, event.Event{Progress: &event.Progress{By: ann}})
+		}
+		e := w.executor()
+		e.Consent = no{}
+		_, again := e.Execute(t.Context(), "plan-1", ann)
+		_, back := e.Undo(t.Context(), "plan-1", ann, "")
+		for _, err := range []error{again, back} {
+			if err == nil || !strings.Contains(err.Error(), "nobody approved it when it began") {
+				t.Errorf("%s: %v", forged, err)
+			}
+		}
+		if n := w.counter.writes(); n != 0 {
+			t.Errorf("%s: %d writes", forged, n)
+		}
 	}
 }
 

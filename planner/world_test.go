@@ -18,7 +18,9 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 
+	"github.com/gumshoe-ai/gumshoe/agent/event"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/store"
 	"github.com/gumshoe-ai/gumshoe/agent/store/file"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle/apiserver"
@@ -150,11 +152,17 @@ type yes struct{}
 
 func (yes) Judge(context.Context, planner.Record) ([]string, error) { return []string{"n1"}, nil }
 
+func (yes) Stood(context.Context, planner.Record) error { return nil }
+
 // no is nobody's.
 type no struct{}
 
 func (no) Judge(_ context.Context, r planner.Record) ([]string, error) {
 	return nil, &planner.Withheld{Plan: r.Plan.ID, Why: "nobody approved it"}
+}
+
+func (no) Stood(_ context.Context, r planner.Record) error {
+	return &planner.Withheld{Plan: r.Plan.ID, Why: "nobody approved it when it began"}
 }
 
 const clusterUID = "00000000-0000-0000-0000-00000000c1a5"
@@ -260,6 +268,26 @@ func (w *world) replace(name string) {
 		unstructured.RemoveNestedField(u.Object, "metadata", f)
 	}
 	if _, err := w.dyn.Resource(schema.GroupVersionResource{Version: "v1", Resource: "nodes"}).Create(w.t.Context(), u, metav1.CreateOptions{}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// forge appends to the journal of a plan as somebody would who holds the disk.
+func (w *world) forge(id string, kind event.Type, e event.Event) {
+	w.t.Helper()
+	e.Type, e.Run = kind, id
+	raw, err := json.Marshal(e)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	last := uint64(0)
+	for r, err := range w.store.Load(w.t.Context(), "plan."+id, 0) {
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		last = r.Seq
+	}
+	if _, err := w.store.Append(w.t.Context(), "plan."+id, last, store.Entry{Type: string(kind), Data: raw}); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -49,11 +49,31 @@ func (p *Plans) Judge(ctx context.Context, r planner.Record) ([]string, error) {
 	return c.Nonces, nil
 }
 
-// decide asks the policy of a plan.
-func (p *Plans) decide(ctx context.Context, r planner.Record, who incident.Person) (incident.Decision, error) {
+// Stood implements planner.Consent: the approvals, which are signed, must have been
+// enough by the policy as it is when the plan began. What came later, such as their
+// end, does not keep a plan from being finished or taken back.
+func (p *Plans) Stood(ctx context.Context, r planner.Record) error {
+	in, err := p.input(r, r.Plan.Requester)
+	if err != nil {
+		return err
+	}
+	if in.Now = r.Begun; in.Now.Before(r.Plan.Created) || in.Now.After(r.Plan.Expires) {
+		return &planner.Withheld{Plan: r.Plan.ID, Why: "the journal has it begin outside of its time"}
+	}
+	d := p.rules.Decide(ctx, in)
+	q := p.question(r, d, nil)
+	q.Now = in.Now
+	if _, err := p.seal.keys.Judge(q); err != nil {
+		return &planner.Withheld{Plan: r.Plan.ID, Why: "there was no consent when it began: " + why(err)}
+	}
+	return nil
+}
+
+// input is what the policy sees of a plan by itself.
+func (p *Plans) input(r planner.Record, who incident.Person) (policy.Input, error) {
 	cat, err := p.catalogue()
 	if err != nil {
-		return incident.Decision{}, err
+		return policy.Input{}, err
 	}
 	family := map[string]string{}
 	for _, i := range cat.Infos() {
@@ -62,6 +82,15 @@ func (p *Plans) decide(ctx context.Context, r planner.Record, who incident.Perso
 	in := policy.InputOf(r.Plan, func(action string) string { return family[action] })
 	in.Caller, in.Now = policy.CallerOf(who), p.now()
 	in.Plan.FromModel = r.Plan.Author != policy.Gumshoe && r.Plan.Author != r.Plan.Requester.Name
+	return in, nil
+}
+
+// decide asks the policy of a plan, with things as they stand.
+func (p *Plans) decide(ctx context.Context, r planner.Record, who incident.Person) (incident.Decision, error) {
+	in, err := p.input(r, who)
+	if err != nil {
+		return incident.Decision{}, err
+	}
 	if in.Live, err = p.live(ctx, r); err != nil {
 		return incident.Decision{}, err
 	}

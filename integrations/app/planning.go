@@ -5,7 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
+	"sync"
 
+	corev1 "k8s.io/api/core/v1"
+	resourceapi "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
@@ -22,6 +27,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/triage"
 	"github.com/gumshoe-ai/gumshoe/planner"
 	"github.com/gumshoe-ai/gumshoe/planner/actions"
+	"github.com/gumshoe-ai/gumshoe/toolsets/dra/allocator"
 )
 
 // ExecutorConfig is the identity that may write: apart from the one that reads.
@@ -64,7 +70,25 @@ func actionsOf(src *source) (*actions.Catalogue, error) {
 	if err != nil {
 		return nil, fmt.Errorf("discovery client: %w", err)
 	}
-	return actions.New(actions.Config{Cluster: src.cluster, Dynamic: dyn, Mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disc)), Now: src.now})
+	return actions.New(actions.Config{
+		Cluster: src.cluster, Dynamic: dyn, Mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disc)), Now: src.now,
+		Allocate: allocate(sync.OnceValue(func() int {
+			v, err := disc.ServerVersion()
+			if err != nil {
+				return 0 // the allocator then assumes what it says it assumes
+			}
+			n, _ := strconv.Atoi(strings.TrimRight(v.Minor, "+"))
+			return n
+		})),
+	})
+}
+
+// allocate is the scheduler's allocator with the features that the server shows.
+func allocate(minor func() int) actions.Allocate {
+	return func(ctx context.Context, d actions.Devices, n *corev1.Node, p *corev1.Pod, claims []*resourceapi.ResourceClaim) ([]*resourceapi.ResourceClaim, string, error) {
+		f := allocator.ForServer(minor()).Observe(d.Slices, d.Claims, d.Classes, d.RulesServed).Features
+		return allocator.Place(ctx, allocator.Snapshot{Features: f, Slices: d.Slices, Claims: d.Claims, Classes: d.Classes, Rules: d.Rules}, n, p, claims)
+	}
 }
 
 // catalogue gives the actions for the cluster of this App.

@@ -115,6 +115,7 @@ func groupOf(apiVersion string) string {
 func all(c *Cluster) []*action {
 	return slices.Concat(
 		nodes(c),
+		workloads(c),
 		dra(c), network(c),
 		drains(c),
 		pools(c), replicas(c), retirements(c),
