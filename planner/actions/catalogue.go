@@ -118,7 +118,7 @@ func all(c *Cluster) []*action {
 		workloads(c),
 		dra(c),
 		drains(c),
-		pools(c), replicas(c), retirements(c),
+		replicas(c), retirements(c), poolMoves(c), pools(c),
 	)
 }
 
