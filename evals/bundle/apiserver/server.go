@@ -51,6 +51,8 @@ type Server struct {
 	uids    uint64
 	// lacks are the rights that single users do not have.
 	lacks map[string][]bundle.Denied
+	// trusted users are denied nothing.
+	trusted map[string]bool
 }
 
 var _ http.Handler = (*Server)(nil)
