@@ -283,7 +283,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 		"no reason":         {"rules: [{name: x, when: 'true', verdict: deny}]", "reason is empty"},
 		"bad name":          {"rules: [{name: 'X y', when: 'true', verdict: deny, reason: r}]", "lower-case"},
 		"a gate's name":     {"rules: [{name: circuit-breaker, when: 'true', verdict: allow, reason: r}]", "gate"},
-		"a misspelt field":  {"rules: [{name: x, when: \"action.nmae == 'drain'\", verdict: deny, reason: r}]", "nmae"},
+		"a misspelt field":  {"rules: [{name: x, when: \"action.title == 'drain'\", verdict: deny, reason: r}]", "title"},
 		"an unknown name":   {"rules: [{name: x, when: \"subject == 'drain'\", verdict: deny, reason: r}]", "subject"},
 		"no boolean":        {"rules: [{name: x, when: action.name, verdict: deny, reason: r}]", "not true or false"},
 		"step in a plan":    {"rules: [{name: x, scope: plan, when: \"action.name == 'a'\", verdict: deny, reason: r}]", "action"},
