@@ -69,7 +69,7 @@ func TestPrintedIdentities(t *testing.T) {
 	t.Parallel()
 	users := people()
 	users[readerAccount], users[executorAccount] = readerAccountToken, executorAccountToken
-	c := &clinic{live: start(t, controlplane.Options{Kwok: true, Audit: true, Users: users}), state: t.TempDir()}
+	c := &clinic{live: start(t, controlplane.Options{Kwok: true, Audit: true, Users: users}), state: t.TempDir(), rules: t.TempDir()}
 	for _, name := range []string{"ann", "bob"} {
 		c.grant(t, name, "", rbacv1.PolicyRule{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}})
 	}
