@@ -116,9 +116,16 @@ func all(c *Cluster) []*action {
 	return slices.Concat(
 		nodes(c),
 		workloads(c),
+		images(c),
+		services(c),
+		settings(c),
 		dra(c),
+		network(c),
 		drains(c),
-		replicas(c), retirements(c), poolMoves(c), pools(c),
+		pools(c),
+		replicas(c),
+		retirements(c),
+		poolMoves(c),
 	)
 }
 
