@@ -337,8 +337,12 @@ func (k *climber) under(ctx context.Context, o metav1.Object, uid types.UID) (bo
 }
 
 // podsOf gives the pods that an object controls, directly or through others, sorted
-// by name. Pods that have ended are among them.
+// by name; of a pod, itself. Pods that have ended are among them.
 func (c *Cluster) podsOf(ctx context.Context, o *Object) ([]*corev1.Pod, error) {
+	if o.Ref.Kind == "Pod" {
+		p, err := as[corev1.Pod](o)
+		return []*corev1.Pod{p}, err
+	}
 	selector := ""
 	if m, ok, _ := unstructured.NestedMap(o.Object, "spec", "selector"); ok && core(o) {
 		var s metav1.LabelSelector
