@@ -21,15 +21,17 @@ import (
 func TestRemedies(t *testing.T) {
 	t.Parallel()
 	c := openClinic(t, controlplane.Options{})
-	for name, remedy := range map[string]func(*testing.T, *clinic){
-		"rollout": badRollout, "selector": wrongSelector, "taint": taintedDevice, "pool": fullPool,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			remedy(t, c)
-		})
-	}
-	t.Cleanup(func() { c.whole(t) })
+	t.Run("plan", func(t *testing.T) {
+		for name, remedy := range map[string]func(*testing.T, *clinic){
+			"rollout": badRollout, "selector": wrongSelector, "taint": taintedDevice, "pool": fullPool,
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				remedy(t, c)
+			})
+		}
+	})
+	c.whole(t)
 }
 
 // A new revision asks for nodes that are not there, the one before runs: it is brought back.

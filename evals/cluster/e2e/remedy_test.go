@@ -170,7 +170,7 @@ func (c *clinic) whole(t *testing.T) {
 }
 
 // writes lists the requests of people, by the API server's own log, that changed
-// something: "patch nodes a", sorted by time. Dry runs and reviews change nothing.
+// something: "patch nodes a", "delete pods ns/b", in the order of time. Dry runs and reviews change nothing.
 func (c *clinic) writes(t *testing.T) []string {
 	t.Helper()
 	log, err := c.cp.AuditLog()
@@ -189,7 +189,11 @@ func (c *clinic) writes(t *testing.T) []string {
 		if r.Object.Subresource != "" {
 			what += "/" + r.Object.Subresource
 		}
-		out = append(out, r.Verb+" "+what+" "+r.Object.Name)
+		name := r.Object.Name
+		if r.Object.Namespace != "" {
+			name = r.Object.Namespace + "/" + name
+		}
+		out = append(out, r.Verb+" "+what+" "+name)
 	}
 	return out
 }
