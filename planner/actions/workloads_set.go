@@ -68,10 +68,10 @@ func setImage(ctx context.Context, c *Cluster, p params) (*draft, error) {
 		return nil, err
 	}
 	from, image := text(k.m, "image"), p.str("image")
-	switch {
-	case image == "":
+	switch image {
+	case "":
 		return nil, p.missing("image", "say which image container %s of %s shall run; now it is %s (rollout_undo goes back to an earlier one, redeploy_digest to the last good digest)", k.name, e.what(), from)
-	case image == from:
+	case from:
 		return nil, p.missing("image", "container %s of %s has the image %s already; give another one, or rollout_restart to pull it again", k.name, e.what(), image)
 	}
 	if _, err := name.ParseReference(image, name.WeakValidation); err != nil {
