@@ -231,7 +231,7 @@ func (d *deck) field(at string) string {
 
 // deed is one case of an action: what it says, does, and leaves after its undo.
 type deed struct {
-	name, action, params string
+	action, params string
 	// objects served beside the common ones.
 	objects string
 	// say is a part of the draft's sentence; fields are read after the writes.
@@ -300,7 +300,7 @@ func (x deed) run(t *testing.T, base string) {
 
 // denial is a case that must not become a plan, and what is said instead.
 type denial struct {
-	name, action, params, objects string
+	action, params, objects string
 	// param is set for a *planner.Missing; else it is a *planner.Refused.
 	param string
 	says  []string
