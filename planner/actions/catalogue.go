@@ -116,9 +116,15 @@ func all(c *Cluster) []*action {
 	return slices.Concat(
 		nodes(c),
 		workloads(c),
-		dra(c), network(c),
+		images(c),
+		services(c),
+		settings(c),
+		dra(c),
+		network(c),
 		drains(c),
-		pools(c), replicas(c), retirements(c),
+		pools(c),
+		replicas(c),
+		retirements(c),
 	)
 }
 

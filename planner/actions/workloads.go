@@ -267,7 +267,7 @@ func fresh(o *Object) *unstructured.Unstructured {
 	u := anew(o.Unstructured)
 	notes := u.GetAnnotations()
 	maps.DeleteFunc(notes, func(k, _ string) bool {
-		return k == Annotation || strings.HasPrefix(k, "cni.") || strings.HasPrefix(k, "k8s.v1.cni.cncf.io/") || k == "kubectl.kubernetes.io/last-applied-configuration" || strings.HasPrefix(k, "batch.kubernetes.io/")
+		return k == Annotation || strings.HasPrefix(k, "cni.") || strings.HasPrefix(k, "k8s.v1.cni.cncf.io/") || k == "kubectl.kubernetes.io/last-applied-configuration" || strings.HasPrefix(k, "batch.kubernetes.io/") || strings.HasPrefix(k, "volume.kubernetes.io/") || strings.HasPrefix(k, "volume.beta.kubernetes.io/storage-provisioner")
 	})
 	u.SetAnnotations(notes)
 	if len(notes) == 0 {
@@ -285,6 +285,8 @@ func fresh(o *Object) *unstructured.Unstructured {
 		unstructured.RemoveNestedField(u.Object, "spec", "template", "metadata", "creationTimestamp")
 	case o.Ref.Kind == "Pod":
 		freshPod(u)
+	case o.Ref.Kind == "PersistentVolumeClaim":
+		unstructured.RemoveNestedField(u.Object, "metadata", "finalizers") // pvc-protection puts its own there
 	}
 	return u
 }
