@@ -26,12 +26,13 @@ import (
 const (
 	annToken = "ann-token"
 	bobToken = "bob-token"
+	calToken = "cal-token"
 	eveToken = "eve-token"
 )
 
 // people are the users of a control plane on which plans are made.
 func people() map[string]string {
-	return map[string]string{"ann": annToken, "bob": bobToken, "eve": eveToken}
+	return map[string]string{"ann": annToken, "bob": bobToken, "cal": calToken, "eve": eveToken}
 }
 
 // clinic is a cluster with people who may change it, and a store for plans.
@@ -41,7 +42,7 @@ type clinic struct {
 	state, rules string
 }
 
-// openClinic starts a control plane on which ann and bob may change things and eve may
+// openClinic starts a control plane on which ann, bob and cal may change things and eve may
 // only read.
 func openClinic(t *testing.T, o controlplane.Options) *clinic {
 	t.Helper()
@@ -54,6 +55,7 @@ func openClinic(t *testing.T, o controlplane.Options) *clinic {
 	all := rbacv1.PolicyRule{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}}
 	c.grant(t, "ann", "", all)
 	c.grant(t, "bob", "", all)
+	c.grant(t, "cal", "", all)
 	c.grant(t, "eve", "", reading("*", "*"))
 	return c
 }
