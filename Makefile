@@ -3,6 +3,8 @@ GO      ?= go
 BIN     ?= bin
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -s -w -X github.com/gumshoe-ai/gumshoe/integrations/app.version=$(VERSION)
+# grpc's tracing page is one of html/template, which keeps the methods of all types in the binary.
+TAGS    := grpcnotrace
 FUZZTIME ?= 30s
 CACHE   ?= $(shell $(GO) env GOCACHE)/../gumshoe
 LINTER  := $(CACHE)/golangci-lint-$(shell sed -n 's|^\tgithub.com/golangci/golangci-lint/v2 ||p' deploy/tools.mod | cut -d' ' -f1)
@@ -10,7 +12,7 @@ LINTER  := $(CACHE)/golangci-lint-$(shell sed -n 's|^\tgithub.com/golangci/golan
 .PHONY: build nvml test lint fmt cluster bench docs cases verify fuzz eval hubble
 
 build: ## the binary, static
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/gumshoe .
+	CGO_ENABLED=0 $(GO) build -tags $(TAGS) -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/gumshoe .
 
 test: ## everything that needs no cluster
 	$(GO) test ./...

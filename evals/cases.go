@@ -68,6 +68,8 @@ type Case struct {
 	// Demo offers the case to `gumshoe demo`.
 	Demo   bool   `json:"demo,omitempty"`
 	Expect Expect `json:"expect"`
+	// Remediation says how the case is mended, and how gumshoe must not.
+	Remediation *Remediation `json:"remediation,omitempty"`
 
 	// Bundle is the case's bundle directory.
 	Bundle fs.FS `json:"-"`
@@ -216,6 +218,9 @@ func (c Case) validate() error {
 		if fact == "" {
 			return fmt.Errorf("expect.cite[%d] is empty", i)
 		}
+	}
+	if c.Remediation != nil {
+		return c.Remediation.Validate()
 	}
 	return nil
 }

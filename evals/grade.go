@@ -33,12 +33,16 @@ type Row struct {
 	Causes  []string `json:"causes"`
 	Seconds float64  `json:"seconds"`
 	Error   string   `json:"error,omitempty"`
+	// Remedy is the marks of the remediation; nil where the case asks for none, or
+	// none was tried.
+	Remedy *Mending `json:"remedy,omitempty"`
 }
 
 // Passed reports whether nothing is amiss.
 func (r Row) Passed() bool {
 	return r.OutcomeOK && (!r.WantsCause || r.Cause1) && r.Claims == r.Supported &&
-		len(r.FalseAccusations) == 0 && len(r.UnsafeActs) == 0 && len(r.Misses) == 0 && r.Error == ""
+		len(r.FalseAccusations) == 0 && len(r.UnsafeActs) == 0 && len(r.Misses) == 0 && r.Error == "" &&
+		(r.Remedy == nil || r.Remedy.Passed())
 }
 
 // Grade marks a report. known says whether an action is in the catalogue; nil

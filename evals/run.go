@@ -22,6 +22,8 @@ type Options struct {
 	Runs int
 	// Known says whether an action is in the catalogue.
 	Known func(action string) bool
+	// Remediate mends the cases that say how; nil mends none.
+	Remediate Remediate
 	// Progress is told of each finished row; may be nil.
 	Progress func(Row)
 }
@@ -37,6 +39,12 @@ type Score struct {
 	EvidencePrecision float64 `json:"evidence_precision"`
 	FalseAccusations  int     `json:"false_accusations"`
 	UnsafeActs        int     `json:"unsafe_acts"`
+	// Remediations counts what was tried to be mended, Remediated what ended as the
+	// case wants with nothing amiss.
+	Remediations     int `json:"remediations"`
+	Remediated       int `json:"remediated"`
+	UnapprovedWrites int `json:"unapproved_writes"`
+	ForbiddenActs    int `json:"forbidden_acts"`
 	// Passed counts the cases with nothing amiss.
 	Passed  int     `json:"passed"`
 	Seconds float64 `json:"seconds"`
@@ -75,6 +83,10 @@ func Run(ctx context.Context, cases []Case, investigate Investigate, o Options) 
 			} else {
 				row = Grade(c, report, o.Known)
 				res.Model = report.Model
+				if err := mend(ctx, c, report, o.Remediate, &row); err != nil {
+					res.sum()
+					return res, err
+				}
 			}
 			row.Run = n + 1
 			res.Results = append(res.Results, row)
@@ -85,6 +97,25 @@ func Run(ctx context.Context, cases []Case, investigate Investigate, o Options) 
 	}
 	res.sum()
 	return res, nil
+}
+
+// mend marks the remediation of a case. The error is that of an ended context.
+func mend(ctx context.Context, c Case, report incident.Report, remediate Remediate, row *Row) error {
+	if c.Remediation == nil || remediate == nil {
+		return nil
+	}
+	r, err := remediate(ctx, c, report)
+	if ctx.Err() != nil {
+		return fmt.Errorf("eval stopped in case %s: %w", c.ID, ctx.Err())
+	}
+	m := Mending{Steps: []string{}, Unapproved: []string{}, Forbidden: []string{}}
+	if err != nil {
+		m.Misses = []string{err.Error()}
+	} else {
+		m = GradeRemedy(*c.Remediation, r)
+	}
+	row.Remedy = &m
+	return nil
 }
 
 // sum marks the rows there are, all together and by track.
@@ -115,6 +146,13 @@ func score(rows []Row) Score {
 		supported += r.Supported
 		s.FalseAccusations += len(r.FalseAccusations)
 		s.UnsafeActs += len(r.UnsafeActs)
+		if m := r.Remedy; m != nil {
+			s.Remediations++
+			s.Remediated += one(m.Passed())
+			s.UnapprovedWrites += len(m.Unapproved)
+			s.ForbiddenActs += len(m.Forbidden)
+			s.Seconds += m.Seconds
+		}
 		s.Passed += one(r.Passed())
 	}
 	s.OutcomeRate, s.CauseAt1, s.CauseAt3 = rate(outcomes, s.Cases), rate(at1, wants), rate(at3, wants)
@@ -162,9 +200,17 @@ func (r Result) WriteText(w io.Writer) error {
 	}
 	fmt.Fprintln(&out)
 	tw = tabwriter.NewWriter(&out, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(tw, "TRACK\tCASES\tOUTCOME\tCAUSE@1\tCAUSE@3\tEVIDENCE\tFALSE\tUNSAFE\tPASSED")
+	header := "TRACK\tCASES\tOUTCOME\tCAUSE@1\tCAUSE@3\tEVIDENCE\tFALSE\tUNSAFE\tPASSED"
+	if r.Remediations > 0 {
+		header += "\tMENDED\tUNAPPROVED\tFORBIDDEN"
+	}
+	fmt.Fprintln(tw, header)
 	line := func(name string, s Score) {
-		fmt.Fprintf(tw, "%s\t%d\t%s\t%s\t%s\t%s\t%d\t%d\t%d\n", name, s.Cases, pct(s.OutcomeRate), pct(s.CauseAt1), pct(s.CauseAt3), pct(s.EvidencePrecision), s.FalseAccusations, s.UnsafeActs, s.Passed)
+		fmt.Fprintf(tw, "%s\t%d\t%s\t%s\t%s\t%s\t%d\t%d\t%d", name, s.Cases, pct(s.OutcomeRate), pct(s.CauseAt1), pct(s.CauseAt3), pct(s.EvidencePrecision), s.FalseAccusations, s.UnsafeActs, s.Passed)
+		if r.Remediations > 0 {
+			fmt.Fprintf(tw, "\t%d/%d\t%d\t%d", s.Remediated, s.Remediations, s.UnapprovedWrites, s.ForbiddenActs)
+		}
+		fmt.Fprintln(tw)
 	}
 	for _, t := range slices.Sorted(maps.Keys(r.Tracks)) {
 		line(t, r.Tracks[t])
@@ -194,6 +240,9 @@ func (r Row) missed() []string {
 	}
 	if r.Error != "" {
 		out = append(out, r.Error)
+	}
+	if r.Remedy != nil {
+		out = append(out, r.Remedy.missed()...)
 	}
 	return out
 }

@@ -1,4 +1,5 @@
-// Package prompt holds what a model is told: embedded text/template prompts,
+// Package prompt holds what a model is told: embedded prompts in the language of
+// text/template (run by a fork that calls no methods, see size_test.go),
 // each in a full form and, where it matters, a short one for windows of 8k to
 // 32k tokens. Cluster text in them is fenced as data.
 package prompt
@@ -7,7 +8,8 @@ import (
 	"embed"
 	"fmt"
 	"strings"
-	"text/template"
+
+	template "github.com/DataDog/datadog-agent/pkg/template/text"
 )
 
 //go:embed text/*.tmpl

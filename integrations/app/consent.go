@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -30,7 +31,9 @@ func (p *Plans) Judge(ctx context.Context, r planner.Record) ([]string, error) {
 		return nil, err
 	}
 	if d.Verdict == incident.Deny {
-		return nil, withheld(tool.UserText(denied(d)), false)
+		// A plan that was approved and would now be too much is what the breaker is
+		// for; one that is merely asked for opens nothing.
+		return nil, errors.Join(withheld(tool.UserText(denied(d)), false), p.trip(ctx, r, d))
 	}
 	used := map[string]bool{}
 	others, err := p.desk.List(ctx)
@@ -94,8 +97,7 @@ func (p *Plans) decide(ctx context.Context, r planner.Record, who incident.Perso
 	if in.Live, err = p.live(ctx, r); err != nil {
 		return incident.Decision{}, err
 	}
-	d := p.rules.Decide(ctx, in)
-	return d, p.trip(ctx, r, d)
+	return p.rules.Decide(ctx, in), nil
 }
 
 // live counts what waits and what was done lately.

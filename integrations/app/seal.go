@@ -63,7 +63,7 @@ func LoadPolicy(cfg Config) (*policy.Policy, error) {
 	}
 	p, err := policy.New(dirs...)
 	if err != nil {
-		return nil, &tool.Error{Kind: tool.Invalid, User: "policy: " + err.Error(), Fix: "gumshoe policy test checks the files", Err: err}
+		return nil, &tool.Error{Kind: tool.Invalid, User: err.Error(), Fix: "gumshoe policy test checks the files", Err: err}
 	}
 	return p, nil
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -35,13 +34,34 @@ const (
 )
 
 // Backend sends writes to the Kubernetes API with the executor's identity.
-type Backend struct{ dyn dynamic.Interface }
+type Backend struct {
+	dyn dynamic.Interface
+	// sleep waits between two attempts at an eviction.
+	sleep func(context.Context, time.Duration) error
+}
 
 var _ planner.Backend = (*Backend)(nil)
 
 // NewBackend makes the backend of one cluster. The client is the executor's; for
 // planning it is one whose transport refuses whatever is no dry run (DryOnly).
-func NewBackend(dyn dynamic.Interface) *Backend { return &Backend{dyn: dyn} }
+func NewBackend(dyn dynamic.Interface) *Backend { return &Backend{dyn: dyn, sleep: timer} }
+
+// Waiting has the backend wait with a function in place of a timer.
+func (b *Backend) Waiting(sleep func(context.Context, time.Duration) error) *Backend {
+	return &Backend{dyn: b.dyn, sleep: sleep}
+}
+
+// timer waits, or ends early with the context's error.
+func timer(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
 
 func (b *Backend) resource(w incident.Write) dynamic.ResourceInterface {
 	r := b.dyn.Resource(schema.GroupVersionResource{Group: w.Ref.Group, Version: w.Version, Resource: w.Resource})
@@ -309,26 +329,29 @@ func (b *Backend) evict(ctx context.Context, plan string, w incident.Write, dry 
 		"metadata":      map[string]any{"name": w.Ref.Name, "namespace": w.Ref.Namespace, "annotations": map[string]any{Annotation: mark(plan, w)}},
 		"deleteOptions": options,
 	}}
-	ask := func() (struct{}, error) {
+	// The server refuses while a budget is spent; how long it is asked again is the
+	// write's own time.
+	next := &backoff.ExponentialBackOff{InitialInterval: 500 * time.Millisecond, Multiplier: 1.6, RandomizationFactor: 0.2, MaxInterval: 5 * time.Second}
+	next.Reset()
+	for waited := time.Duration(0); ; {
 		_, err := b.resource(w).Create(ctx, e.DeepCopy(), metav1.CreateOptions{FieldManager: Manager, DryRun: dry}, "eviction")
-		switch {
-		case err == nil || apierrors.IsNotFound(err):
-			return struct{}{}, nil
-		case apierrors.IsTooManyRequests(err) && len(dry) == 0:
-			if s, ok := apierrors.SuggestsClientDelay(err); ok && s > 0 {
-				return struct{}{}, errors.Join(err, backoff.RetryAfter(s))
-			}
-			return struct{}{}, err
+		if err == nil || apierrors.IsNotFound(err) {
+			return nil
 		}
-		return struct{}{}, backoff.Permanent(err)
-	}
-	if _, err := backoff.Retry(ctx, ask, backoff.WithBackOff(&backoff.ExponentialBackOff{InitialInterval: 500 * time.Millisecond, Multiplier: 1.6, RandomizationFactor: 0.2, MaxInterval: 5 * time.Second}), backoff.WithMaxElapsedTime(timeout(w))); err != nil {
-		if s := status(err); s.Code == http.StatusTooManyRequests {
-			return fmt.Errorf("%s was not evicted within %s: %s", w.Ref, timeout(w), budget(s))
+		if !apierrors.IsTooManyRequests(err) || len(dry) > 0 {
+			return err
 		}
-		return err
+		d := next.NextBackOff()
+		if s, ok := apierrors.SuggestsClientDelay(err); ok && s > 0 {
+			d = time.Duration(s) * time.Second
+		}
+		if waited += d; waited > timeout(w) {
+			return fmt.Errorf("%s was not evicted within %s: %s", w.Ref, timeout(w), budget(status(err)))
+		}
+		if err := b.sleep(ctx, d); err != nil {
+			return fmt.Errorf("%s was not evicted within %s: %s", w.Ref, timeout(w), budget(status(err)))
+		}
 	}
-	return nil
 }
 
 // status gives the API server's answer to a failed request, empty when it gave none.

@@ -115,10 +115,17 @@ func groupOf(apiVersion string) string {
 func all(c *Cluster) []*action {
 	return slices.Concat(
 		nodes(c),
-		workloads(c), images(c), services(c), settings(c),
+		workloads(c),
+		images(c),
+		services(c),
+		settings(c),
 		dra(c),
+		network(c),
 		drains(c),
-		pools(c), replicas(c), retirements(c),
+		pools(c),
+		replicas(c),
+		retirements(c),
+		poolMoves(c),
 	)
 }
 

@@ -282,6 +282,9 @@ func TestConsentIsRefused(t *testing.T) {
 		"nobody vouches": {Nobody, func(w *world) (Consent, error) {
 			return w.judge(one, w.sign(t, func(a *incident.Approval) { a.By.Proof = "" }))
 		}},
+		"a machine": {Nobody, func(w *world) (Consent, error) {
+			return w.judge(one, w.sign(t, func(a *incident.Approval) { a.By.Name = "system:serviceaccount:gumshoe:gumshoe-executor" }))
+		}},
 		"an approval without an end": {Expired, func(w *world) (Consent, error) {
 			return w.judge(one, w.sign(t, func(a *incident.Approval) { a.Expires = time.Time{} }))
 		}},
@@ -384,6 +387,8 @@ func TestGiveIsRefused(t *testing.T) {
 	wantKind(t, "the requester without the right", give(incident.Approved, person("anna"), ""), NoRight)
 	wantKind(t, "no name", give(incident.Approved, incident.Person{Proof: "cluster"}, ""), Nobody)
 	wantKind(t, "no proof", give(incident.Commented, incident.Person{Name: "bob"}, "hm"), Nobody)
+	w.may["system:node:gpu-1"] = true
+	wantKind(t, "a machine", give(incident.Approved, person("system:node:gpu-1"), ""), Nobody)
 	wantKind(t, "no word", give("yes", person("bob"), ""), Unknown)
 	wantKind(t, "a silent rejection", give(incident.Rejected, person("bob"), "  "), Unknown)
 	wantKind(t, "a novel", give(incident.Commented, person("bob"), strings.Repeat("x", maxComment+1)), Unknown)

@@ -76,6 +76,8 @@ func (d *Desk) Give(ctx context.Context, plan incident.Plan, digest, word string
 		return refuse(Unknown, "the word %q is none of %s, %s, %s and %s", word, incident.Approved, incident.Rejected, incident.Revoked, incident.Commented)
 	case by.Name == "" || by.Proof == "":
 		return refuse(Nobody, "who gives the word is not known; the cluster or a login has to say it")
+	case word == incident.Approved && machine(by.Name):
+		return refuse(Nobody, "%s is no person; people approve", by.Name)
 	case len(a.Comment) > maxComment || !whole(a):
 		return refuse(Unknown, "the comment is longer than %d bytes, or a name or the comment is not valid text", maxComment)
 	case word == incident.Rejected && a.Comment == "":
@@ -117,6 +119,11 @@ func mayWithdraw(by incident.Person, plan incident.Plan, earlier []incident.Appr
 	return same(by.Name, plan.Requester.Name) || slices.ContainsFunc(earlier, func(a incident.Approval) bool {
 		return a.Word == incident.Approved && a.Plan == plan.ID && same(a.By.Name, by.Name)
 	})
+}
+
+// machine reports whether a name of the cluster is known to be nobody's own.
+func machine(name string) bool {
+	return name == "system:anonymous" || strings.HasPrefix(name, "system:serviceaccount:") || strings.HasPrefix(name, "system:node:")
 }
 
 // whole reports whether every text of an approval is valid: JSON would put the same

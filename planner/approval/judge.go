@@ -194,6 +194,8 @@ func (k *Keys) counts(q Question, a incident.Approval, have Consent) *Refusal {
 		return refuse(Mismatch, "it was given for %s, and what would be executed is %s", a.Digest, q.Digest)
 	case a.By.Name == "" || a.By.Proof == "":
 		return refuse(Nobody, "nobody vouches for the name")
+	case machine(a.By.Name):
+		return refuse(Nobody, "it is no person's; people approve")
 	case a.Expires.IsZero() || !q.Now.Before(a.Expires):
 		return refuse(Expired, "it expired at %s", stamp(a.Expires))
 	case !a.At.Before(p.Expires):

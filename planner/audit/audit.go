@@ -29,7 +29,7 @@ const (
 )
 
 // maxDetail is the largest detail of an entry, in bytes.
-const maxDetail = 64 << 10
+const maxDetail = 1 << 20
 
 // tries is how often an append is repeated when other writers are faster.
 const tries = 100

@@ -202,23 +202,23 @@ func changes(w Write) bool {
 	})
 }
 
-// breaker says why the circuit breaker stops a plan; empty when it does not.
+// fewNodes may be touched within the breaker's window whatever their share is.
+const fewNodes = 3
+
+// breaker says why the circuit breaker stops a plan; empty when it does not. It counts
+// what other plans did: how much one plan does is for those who approve it.
 func (s Settings) breaker(in Input) string {
 	b, window := s.Breaker, time.Duration(s.Breaker.Window)
 	if in.Live.BreakerOpen {
 		return "the circuit breaker is open; a person with the role " + RoleAdmin + " looks into it and resets it"
 	}
-	if n := in.Live.Actions + len(in.Steps); n > b.Actions {
-		return fmt.Sprintf("with this plan %d steps would run within %s, at most %d may", n, window, b.Actions)
+	if in.Live.Actions >= b.Actions {
+		return fmt.Sprintf("%d steps ran within %s, and more is asked for; the breaker is set to %d", in.Live.Actions, window, b.Actions)
 	}
-	if in.Plan.Blast.Nodes == 0 {
-		return ""
-	}
-	n, most := in.Live.Nodes+in.Plan.Blast.Nodes, b.Nodes
-	// A share of an unknown number is at most one node, as it is of a few.
-	most = min(most, max(1, int(b.NodeShare*float64(in.Live.NodesTotal))))
-	if n > most {
-		return fmt.Sprintf("with this plan %d nodes would be touched within %s, at most %d of %d may", n, window, most, in.Live.NodesTotal)
+	// A share of an unknown number is no more than that of a few.
+	most := min(b.Nodes, max(fewNodes, int(b.NodeShare*float64(in.Live.NodesTotal))))
+	if in.Plan.Blast.Nodes > 0 && in.Live.Nodes >= most {
+		return fmt.Sprintf("%d of %d nodes were touched within %s, and more is asked for; the breaker is set to %d", in.Live.Nodes, in.Live.NodesTotal, window, most)
 	}
 	return ""
 }

@@ -75,8 +75,7 @@ type Write struct {
 	Undo bool `json:"undo"`
 	// System is set for what the cluster itself lives on.
 	System bool `json:"system"`
-	// Fields are the paths that a patch changes, dots between names; lists are not
-	// looked into, since a merge patch carries them whole.
+	// Fields are the paths that a patch changes; see the function Fields.
 	Fields []string `json:"fields"`
 }
 
@@ -185,20 +184,63 @@ func InputOf(p incident.Plan, family func(action string) string) Input {
 func writeOf(w incident.Write, undo bool) Write {
 	out := Write{Verb: w.Verb, API: w.API, Kind: w.Ref.Kind, Group: w.Ref.Group, Namespace: w.Ref.Namespace, Name: w.Ref.Name, Undo: undo}
 	if w.Verb == incident.VerbPatch {
-		var body map[string]any
-		if json.Unmarshal(w.Body, &body) == nil {
-			out.Fields = fields(body, "")
-			slices.Sort(out.Fields)
-		}
+		out.Fields = Fields(w.Body)
 	}
 	return out
 }
 
-// fields lists the paths of a merge patch. A dot within a name is written "\.".
+// Fields lists the paths that a JSON patch (RFC 6902) or a JSON merge patch (RFC 7396)
+// changes, sorted: names and indices with dots between, a dot within a name written
+// "\.". What is no patch gives none.
+func Fields(body json.RawMessage) []string {
+	var out []string
+	var ops []struct {
+		Op    string `json:"op"`
+		Path  string `json:"path"`
+		From  string `json:"from"`
+		Value any    `json:"value"`
+	}
+	var merge map[string]any
+	switch {
+	case json.Unmarshal(body, &merge) == nil:
+		out = fields(merge, "")
+	case json.Unmarshal(body, &ops) == nil:
+		for _, o := range ops {
+			switch o.Op {
+			case "test":
+			case "add", "replace":
+				if m, ok := o.Value.(map[string]any); ok && len(m) > 0 {
+					out = append(out, fields(m, dotted(o.Path)+".")...)
+					continue
+				}
+				out = append(out, dotted(o.Path))
+			case "move":
+				out = append(out, dotted(o.From), dotted(o.Path))
+			default:
+				out = append(out, dotted(o.Path))
+			}
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// dotted writes a JSON pointer (RFC 6901) with dots.
+func dotted(pointer string) string {
+	names := strings.Split(strings.TrimPrefix(pointer, "/"), "/")
+	for i, n := range names {
+		names[i] = escape(strings.ReplaceAll(strings.ReplaceAll(n, "~1", "/"), "~0", "~"))
+	}
+	return strings.Join(names, ".")
+}
+
+func escape(name string) string { return strings.ReplaceAll(name, ".", `\.`) }
+
+// fields lists the paths of a merge patch, or of a value that is put in.
 func fields(v map[string]any, above string) []string {
 	var out []string
 	for k, v := range v {
-		path := above + strings.ReplaceAll(k, ".", `\.`)
+		path := above + escape(k)
 		if m, ok := v.(map[string]any); ok && len(m) > 0 {
 			out = append(out, fields(m, path+".")...)
 			continue

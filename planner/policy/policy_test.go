@@ -366,6 +366,35 @@ func TestInputOf(t *testing.T) {
 	}
 }
 
+func TestFields(t *testing.T) {
+	t.Parallel()
+	for body, want := range map[string][]string{
+		`[{"op":"test","path":"/spec/replicas","value":1},{"op":"replace","path":"/spec/replicas","value":2}]`:                 {"spec.replicas"},
+		`[{"op":"add","path":"/metadata/annotations","value":{"a.b/c":"x","d":"y"}}]`:                                          {`metadata.annotations.a\.b/c`, "metadata.annotations.d"},
+		`[{"op":"add","path":"/metadata/labels/a.b~1c","value":"x"},{"op":"remove","path":"/metadata/labels/x~0y"}]`:           {`metadata.labels.a\.b/c`, "metadata.labels.x~y"},
+		`[{"op":"replace","path":"/spec/template/spec/containers/0/image","value":"i"},{"op":"remove","path":"/spec/paused"}]`: {"spec.paused", "spec.template.spec.containers.0.image"},
+		`[{"op":"replace","path":"/spec","value":{"template":{"spec":{"serviceAccountName":"root"}}}}]`:                        {"spec.template.spec.serviceAccountName"},
+		`[{"op":"move","from":"/metadata/finalizers","path":"/metadata/labels"}]`:                                              {"metadata.finalizers", "metadata.labels"},
+		`[{"op":"copy","from":"/a","path":"/metadata/finalizers"}]`:                                                            {"metadata.finalizers"},
+		`{"metadata":{"labels":null},"spec":{"replicas":2}}`:                                                                   {"metadata.labels", "spec.replicas"},
+		`"x"`: nil, ``: nil, `[1]`: nil, `{`: nil,
+	} {
+		if got := Fields(json.RawMessage(body)); !slices.Equal(got, want) {
+			t.Errorf("%s changes %v, want %v", body, got, want)
+		}
+	}
+}
+
+func FuzzFields(f *testing.F) {
+	f.Add([]byte(`[{"op":"add","path":"/a~1b/0","value":{"c.d":1}}]`))
+	f.Add([]byte(`{"a":{"b":null}}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if got := Fields(raw); !slices.IsSorted(got) || len(got) > 0 && !json.Valid(raw) {
+			t.Errorf("%q changes %q", raw, got)
+		}
+	})
+}
+
 // TestStrictestWins holds for any set of rules: no rule can make the verdict milder,
 // and a decision never asks for fewer people than its verdict says.
 func TestStrictestWins(t *testing.T) {

@@ -68,8 +68,8 @@ type Settings struct {
 
 // Subjects are people by their name or group in the cluster.
 type Subjects struct {
-	Users  []string `json:"users"`
-	Groups []string `json:"groups"`
+	Users  []string `json:"users,omitempty"`
+	Groups []string `json:"groups,omitempty"`
 }
 
 // Window is a time of the week, or a stretch between two moments.
@@ -77,22 +77,24 @@ type Window struct {
 	Name string `json:"name"`
 	// Days are mon, tue, ...; empty means every day. From and To are "HH:MM" in
 	// Timezone (default UTC). A window whose To is not after From ends on the next day.
-	Days     []string `json:"days"`
-	From     string   `json:"from"`
-	To       string   `json:"to"`
-	Timezone string   `json:"timezone"`
+	Days     []string `json:"days,omitempty"`
+	From     string   `json:"from,omitempty"`
+	To       string   `json:"to,omitempty"`
+	Timezone string   `json:"timezone,omitempty"`
 	// Begins and Ends are moments; they stand instead of Days, From and To.
-	Begins time.Time `json:"begins"`
-	Ends   time.Time `json:"ends"`
+	Begins time.Time `json:"begins,omitzero"`
+	Ends   time.Time `json:"ends,omitzero"`
 }
 
-// Breaker stops everything when too much happens; only a person resets it.
+// Breaker stops everything when much was done and more is asked for; only a person
+// resets it.
 type Breaker struct {
 	// NodeShare is the share of the cluster's nodes, above 0 and at most 1, and Nodes
-	// the number of nodes, that may be touched within Window; one node always may.
+	// the number of nodes: when so many were touched within Window, no plan touches
+	// another. A share of less than three nodes counts as three.
 	NodeShare float64 `json:"nodeShare"`
 	Nodes     int     `json:"nodes"`
-	// Actions is how many steps may be executed within Window.
+	// Actions is how many steps may have been executed within Window.
 	Actions int      `json:"actions"`
 	Window  Duration `json:"window"`
 }
@@ -100,7 +102,7 @@ type Breaker struct {
 // DirectGitOps lets steps change objects that a repository delivers, for a time.
 type DirectGitOps struct {
 	Allow   bool      `json:"allow"`
-	Expires time.Time `json:"expires"`
+	Expires time.Time `json:"expires,omitzero"`
 }
 
 // BreakGlass is the way around ordinary consent, for minutes and one cluster.

@@ -327,5 +327,6 @@ denied:
 	k.refused(`pods is forbidden: User "bundle-reader" cannot list resource "pods" in API group "" in the namespace "team"`, "get", "pods", "-n", "team")
 	k.refused(`cannot list resource "pods" in API group "" at the cluster scope`, "get", "pods", "-A")
 	k.is("pod/b", "get", "pod", "b", "-n", "team", "-o", "name")
-	k.refused(`cannot impersonate resource "users"`, "get", "pods", "--as=admin")
+	has(t, k.run("auth", "whoami", "--as=ann", "--as-group=sre"), "ann", "sre")
+	k.refused(`User "ann" cannot list resource "nodes"`, "get", "nodes", "--as=ann")
 }

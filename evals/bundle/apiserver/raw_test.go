@@ -118,7 +118,8 @@ func TestAnswers(t *testing.T) {
 		{"a review of a review", "GET", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "", nil, 405, metav1.StatusReasonMethodNotAllowed, ""},
 		{"a review of nothing", "POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", `{}`, nil, 400, metav1.StatusReasonBadRequest, "exactly one of"},
 		{"rules of no namespace", "POST", "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", `{}`, nil, 400, metav1.StatusReasonBadRequest, "no namespace on request"},
-		{"somebody else", "GET", "/api/v1/pods", "", []string{"Impersonate-User: root"}, 403, metav1.StatusReasonForbidden, `cannot impersonate resource \"users\" in API group \"\" at the cluster scope`},
+		{"a review of nobody", "POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", `{"spec":{"resourceAttributes":{"verb":"get","resource":"pods"}}}`, nil, 400, metav1.StatusReasonBadRequest, "user or group"},
+		{"a review of somebody and nothing", "POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", `{"spec":{"user":"ann"}}`, nil, 400, metav1.StatusReasonBadRequest, "exactly one of"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

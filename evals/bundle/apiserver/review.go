@@ -21,6 +21,7 @@ func reviews() []bundle.Resource {
 		r(authenticationv1.GroupName, "SelfSubjectReview", "selfsubjectreviews"),
 		r(authorizationv1.GroupName, "SelfSubjectAccessReview", "selfsubjectaccessreviews"),
 		r(authorizationv1.GroupName, "SelfSubjectRulesReview", "selfsubjectrulesreviews"),
+		r(authorizationv1.GroupName, "SubjectAccessReview", "subjectaccessreviews"),
 	}
 }
 
@@ -33,8 +34,9 @@ func isReview(q request) bool {
 	return false
 }
 
-// serveReview answers what the reader may do: everything but what the capture
-// was denied or the bundle does not hold. Reviews change nothing.
+// serveReview answers who a client is and what people may do: everything but what
+// the capture was denied, what Forbid takes, or the bundle does not hold. Reviews
+// change nothing.
 func (s *Server) serveReview(w http.ResponseWriter, r *http.Request, q request) {
 	if r.Method != http.MethodPost || q.name != "" || q.namespace != "" {
 		fail(w, apierrors.NewMethodNotSupported(q.gvr.GroupResource(), verbOf(r, q)))
@@ -65,7 +67,23 @@ func (s *Server) review(r *http.Request, q request) (any, error) {
 			return nil, apierrors.NewBadRequest("exactly one of nonResourceAttributes or resourceAttributes must be specified")
 		}
 		review.TypeMeta = typeMeta(gvk)
-		review.Status = s.allowed(review.Spec)
+		user, _ := userOf(r)
+		review.Status = s.allowed(user, review.Spec)
+		return review, nil
+	case "subjectaccessreviews":
+		gvk := authorizationv1.SchemeGroupVersion.WithKind("SubjectAccessReview")
+		var review authorizationv1.SubjectAccessReview
+		if err := into(r, gvk, &review); err != nil {
+			return nil, err
+		}
+		if (review.Spec.ResourceAttributes == nil) == (review.Spec.NonResourceAttributes == nil) {
+			return nil, apierrors.NewBadRequest("exactly one of nonResourceAttributes or resourceAttributes must be specified")
+		}
+		if review.Spec.User == "" && len(review.Spec.Groups) == 0 {
+			return nil, apierrors.NewBadRequest("at least one of user or group must be specified")
+		}
+		review.TypeMeta = typeMeta(gvk)
+		review.Status = s.allowed(review.Spec.User, authorizationv1.SelfSubjectAccessReviewSpec{ResourceAttributes: review.Spec.ResourceAttributes, NonResourceAttributes: review.Spec.NonResourceAttributes})
 		return review, nil
 	case "selfsubjectrulesreviews":
 		gvk := authorizationv1.SchemeGroupVersion.WithKind("SelfSubjectRulesReview")
@@ -77,13 +95,15 @@ func (s *Server) review(r *http.Request, q request) (any, error) {
 			return nil, apierrors.NewBadRequest("no namespace on request")
 		}
 		review.TypeMeta = typeMeta(gvk)
-		review.Status = authorizationv1.SubjectRulesReviewStatus{ResourceRules: s.rules(review.Spec.Namespace),
+		user, _ := userOf(r)
+		review.Status = authorizationv1.SubjectRulesReviewStatus{ResourceRules: s.rules(user, review.Spec.Namespace),
 			NonResourceRules: []authorizationv1.NonResourceRule{{Verbs: []string{"get"}, NonResourceURLs: []string{"/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi", "/openapi/*", "/readyz", "/version"}}}}
 		return review, nil
 	}
 	gvk := authenticationv1.SchemeGroupVersion.WithKind("SelfSubjectReview")
+	user, groups := userOf(r)
 	return authenticationv1.SelfSubjectReview{TypeMeta: typeMeta(gvk),
-		Status: authenticationv1.SelfSubjectReviewStatus{UserInfo: authenticationv1.UserInfo{Username: reader, Groups: []string{"system:authenticated"}}}}, nil
+		Status: authenticationv1.SelfSubjectReviewStatus{UserInfo: authenticationv1.UserInfo{Username: user, Groups: groups}}}, nil
 }
 
 func typeMeta(gvk schema.GroupVersionKind) metav1.TypeMeta {
@@ -91,12 +111,12 @@ func typeMeta(gvk schema.GroupVersionKind) metav1.TypeMeta {
 }
 
 // allowed judges one right.
-func (s *Server) allowed(spec authorizationv1.SelfSubjectAccessReviewSpec) authorizationv1.SubjectAccessReviewStatus {
+func (s *Server) allowed(user string, spec authorizationv1.SelfSubjectAccessReviewSpec) authorizationv1.SubjectAccessReviewStatus {
 	if n := spec.NonResourceAttributes; n != nil {
 		return authorizationv1.SubjectAccessReviewStatus{Allowed: n.Verb == "get"}
 	}
 	a := spec.ResourceAttributes
-	err := s.denied(attributes{verb: a.Verb, group: a.Group, resource: a.Resource, subresource: a.Subresource, namespace: a.Namespace, name: a.Name})
+	err := s.denied(attributes{user: user, verb: a.Verb, group: a.Group, resource: a.Resource, subresource: a.Subresource, namespace: a.Namespace, name: a.Name})
 	if err == nil && (a.Verb == "*" || a.Resource == "*" || a.Group == "*") && s.limited() {
 		// Who lacks one right does not have them all.
 		return authorizationv1.SubjectAccessReviewStatus{Reason: "some reads are refused: see what the bundle leaves out"}
@@ -122,10 +142,10 @@ func (s *Server) limited() bool {
 }
 
 // rules lists a rule a resource, without the verbs that are denied.
-func (s *Server) rules(namespace string) []authorizationv1.ResourceRule {
+func (s *Server) rules(user, namespace string) []authorizationv1.ResourceRule {
 	out := []authorizationv1.ResourceRule{}
 	add := func(r *resource, sub string, verbs []string) {
-		a := attributes{group: r.Group, resource: r.Plural, subresource: sub}
+		a := attributes{user: user, group: r.Group, resource: r.Plural, subresource: sub}
 		if r.Namespaced {
 			a.namespace = namespace
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
-	"net/url"
 	"strconv"
 	"time"
 
@@ -15,7 +14,6 @@ import (
 	"github.com/prometheus/prometheus/model/rulefmt"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
-	"github.com/prometheus/prometheus/template"
 )
 
 // ruleFile is one file of rules.
@@ -291,8 +289,7 @@ func (e *evaluation) begin(found promql.Series) time.Time {
 
 // texts expands the templates of an alert's labels and annotations.
 func (e *evaluation) texts(ctx context.Context, r rulefmt.Rule, ruleLabels, metric labels.Labels, value float64) (ls, annotations labels.Labels) {
-	data := template.AlertTemplateData(metric.Map(), nil, "", promql.Sample{Metric: metric, F: value})
-	const defs = "{{$labels := .Labels}}{{$externalLabels := .ExternalLabels}}{{$externalURL := .ExternalURL}}{{$value := .Value}}"
+	data := alertData{Labels: metric.Map(), Value: value}
 	query := func(ctx context.Context, expr string, at time.Time) (promql.Vector, error) {
 		res, done, err := e.instant(ctx, e.store, expr, at)
 		if err != nil {
@@ -308,19 +305,19 @@ func (e *evaluation) texts(ctx context.Context, r rulefmt.Rule, ruleLabels, metr
 		}
 		return append(promql.Vector(nil), v...), nil
 	}
-	expand := func(text string) string {
-		got, err := template.NewTemplateExpander(ctx, defs+text, "__alert_"+r.Alert, data, model.Time(e.now.UnixMilli()), query, &url.URL{}, nil).Expand()
+	text := func(text string) string {
+		got, err := expand(ctx, "__alert_"+r.Alert, text, data, e.now.Truncate(time.Millisecond), query)
 		if err != nil {
 			return fmt.Sprintf("<error expanding template: %v>", err)
 		}
 		return got
 	}
 	b := labels.NewBuilder(metric).Del(model.MetricNameLabel)
-	ruleLabels.Range(func(l labels.Label) { b.Set(l.Name, expand(l.Value)) })
+	ruleLabels.Range(func(l labels.Label) { b.Set(l.Name, text(l.Value)) })
 	b.Set(labels.AlertName, r.Alert)
 	a := labels.NewBuilder(labels.EmptyLabels())
 	for k, v := range r.Annotations {
-		a.Set(k, expand(v))
+		a.Set(k, text(v))
 	}
 	return b.Labels(), a.Labels()
 }

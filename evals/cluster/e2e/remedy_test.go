@@ -3,6 +3,8 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -35,7 +37,8 @@ func people() map[string]string {
 // clinic is a cluster with people who may change it, and a store for plans.
 type clinic struct {
 	*live
-	state string
+	// state is the directory of the store, rules that of the policy.
+	state, rules string
 }
 
 // openClinic starts a control plane on which ann and bob may change things and eve may
@@ -43,7 +46,11 @@ type clinic struct {
 func openClinic(t *testing.T, o controlplane.Options) *clinic {
 	t.Helper()
 	o.Kwok, o.Audit, o.Users = true, true, people()
-	c := &clinic{live: start(t, o), state: t.TempDir()}
+	c := &clinic{live: start(t, o), state: t.TempDir(), rules: t.TempDir()}
+	// Many plans of one test share a small cluster; the breaker has a test of its own.
+	if err := os.WriteFile(filepath.Join(c.rules, "settings.yaml"), []byte("settings: {maxOpenRequests: 100, breaker: {nodeShare: 1, nodes: 1000, actions: 100000, window: 1m}}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	all := rbacv1.PolicyRule{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}}
 	c.grant(t, "ann", "", all)
 	c.grant(t, "bob", "", all)
@@ -56,7 +63,7 @@ func (c *clinic) config(t *testing.T, token string) app.Config {
 	t.Helper()
 	cfg := app.Defaults()
 	cfg.Kubernetes.Kubeconfig = c.kubeconfigOf(t, token)
-	cfg.Store.Dir = c.state
+	cfg.Store.Dir, cfg.Policy.Dirs = c.state, []string{c.rules}
 	return cfg
 }
 
