@@ -299,8 +299,12 @@ func (p *Plans) builder(cat *actions.Catalogue) (*planner.Builder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dynamic client: %w", err)
 	}
+	backends, err := p.app.backends(actions.NewBackend(dry), true)
+	if err != nil {
+		return nil, err
+	}
 	return &planner.Builder{
-		Catalogue: cat, Dry: p.app.backends(actions.NewBackend(dry), cat), Around: cat.NewChecker(looker{p.app}, false), Sources: sourcer(cat),
+		Catalogue: cat, Dry: backends, Around: cat.NewChecker(looker{p.app}, false), Sources: sourcer(cat),
 		Direct: p.direct(), Leaks: func(s string) bool { return p.app.redactor.String(s) != s },
 	}, nil
 }
@@ -483,12 +487,16 @@ func (p *Plans) executor(ctx context.Context, as, surface string) (*planner.Exec
 	if err != nil {
 		return nil, who, err
 	}
+	backends, err := p.app.backends(actions.NewBackend(dyn), false)
+	if err != nil {
+		return nil, who, err
+	}
 	sleep := p.Sleep
 	if sleep == nil {
 		sleep = wait
 	}
 	return &planner.Executor{
-		Journal: p.store, Consent: p, Trail: p.seal, Backends: p.app.backends(actions.NewBackend(dyn), cat),
+		Journal: p.store, Consent: p, Trail: p.seal, Backends: backends,
 		Checker: cat.NewChecker(looker{p.app}, p.rules.Settings().AllowProbe), Now: p.now, Sleep: sleep, Emit: p.emit,
 		ClusterUID: uid, Boundary: p.Boundary, Lease: p.Lease,
 	}, who, nil
