@@ -146,16 +146,13 @@ type policyEdit struct {
 	p   params
 	o   *Object
 	k8s bool
-	// dir is ingress or egress; spec the path of the rule set; index the rule, -1 for a new one.
+	// dir is ingress or egress; index the rule, -1 for a new one.
 	dir   string
-	spec  []string
 	at    int // of specs; -1 where spec is meant
 	index int
 	port  *policyPort
 	peer  *peerLabels
 	said  string
-	// from and to of the pair, for the proof.
-	from, to string
 }
 
 // place finds the rule set and the rule that are meant.
