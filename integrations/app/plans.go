@@ -389,10 +389,33 @@ func (p *Plans) Say(ctx context.Context, id, word, comment, as, surface string) 
 	if err != nil {
 		return refuse(err)
 	}
+	if word == incident.Approved {
+		if err := p.counts(r, a); err != nil {
+			return refuse(err)
+		}
+	}
 	if r, err = p.desk.Speak(ctx, a); err != nil {
 		return r, err
 	}
 	return p.judged(r), nil
+}
+
+// counts refuses an approval that would never count: by the author of the plan, or by
+// somebody who approved already.
+func (p *Plans) counts(r planner.Record, a incident.Approval) error {
+	q := p.question(r, r.Decision, nil)
+	q.Approvals = append(slices.Clone(q.Approvals), a)
+	_, err := p.seal.keys.Judge(q)
+	f, ok := errors.AsType[*approval.Refusal](err)
+	if !ok {
+		return nil
+	}
+	for _, one := range append([]*approval.Refusal{f}, f.Others...) {
+		if one.By == a.By.Name && (one.Kind == approval.Self || one.Kind == approval.SamePerson || one.Kind == approval.NoRole) {
+			return one
+		}
+	}
+	return nil
 }
 
 func nonce() (string, error) {

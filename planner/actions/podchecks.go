@@ -73,7 +73,7 @@ func rollout(ctx context.Context, k *Checker, c incident.Check) (incident.Verdic
 
 // pods gives the pods of a subject: the pod itself, those that a workload's
 // selector or its controller chain means, those that a Service selects. Pods that
-// are being deleted or have ended are left out.
+// are being deleted or have failed are left out.
 func (k *Checker) pods(ctx context.Context, r incident.Ref) ([]*corev1.Pod, incident.Verdict, string) {
 	o, v, saw := k.object(ctx, r)
 	if v != "" {
@@ -95,7 +95,7 @@ func (k *Checker) pods(ctx context.Context, r incident.Ref) ([]*corev1.Pod, inci
 		return nil, incident.Unclear, err.Error()
 	}
 	return slices.DeleteFunc(all, func(p *corev1.Pod) bool {
-		return p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+		return p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodFailed
 	}), "", ""
 }
 
@@ -208,6 +208,9 @@ func waits(p *corev1.Pod) string {
 
 func ready(ctx context.Context, k *Checker, c incident.Check) (incident.Verdict, string) {
 	return k.each(ctx, c, "are ready", func(p *corev1.Pod) (bool, string) {
+		if p.Status.Phase == corev1.PodSucceeded { // a task that is done before it was looked at
+			return true, ""
+		}
 		for _, x := range p.Status.Conditions {
 			if x.Type == corev1.PodReady {
 				return x.Status == corev1.ConditionTrue, strings.TrimSpace("not ready " + x.Message)

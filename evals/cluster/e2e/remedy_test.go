@@ -27,12 +27,13 @@ const (
 	annToken = "ann-token"
 	bobToken = "bob-token"
 	calToken = "cal-token"
+	danToken = "dan-token"
 	eveToken = "eve-token"
 )
 
 // people are the users of a control plane on which plans are made.
 func people() map[string]string {
-	return map[string]string{"ann": annToken, "bob": bobToken, "cal": calToken, "eve": eveToken}
+	return map[string]string{"ann": annToken, "bob": bobToken, "cal": calToken, "dan": danToken, "eve": eveToken}
 }
 
 // clinic is a cluster with people who may change it, and a store for plans.
