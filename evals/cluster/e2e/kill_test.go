@@ -50,6 +50,10 @@ func TestKilledExecutor(t *testing.T) {
 	n := 0
 	p.Lease = shortLease
 	p.Boundary = func(point string) {
+		// Nothing is sent around the answer to a check; planner's own tests end there too.
+		if strings.Contains(point, "check.answered") {
+			return
+		}
 		if n++; n == at {
 			fmt.Fprintln(os.Stderr, "killed at", point)
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
