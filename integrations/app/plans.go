@@ -384,7 +384,7 @@ func (p *Plans) Say(ctx context.Context, id, word, comment, as, surface string) 
 	if word != incident.Commented && r.State != incident.PlanPending && r.State != incident.PlanApproved {
 		return refuse(&planner.Withheld{Plan: id, Why: fmt.Sprintf("it is %s, so nobody's word changes it any more", r.State), Final: true})
 	}
-	d := &approval.Desk{Signer: p.seal.key, Reviewer: reviewer{p.app}, Now: p.now, Nonce: nonce, TTL: time.Duration(p.rules.Settings().ApprovalTTL)}
+	d := &approval.Desk{Signer: p.seal.key, Reviewer: reviewer{p.app, p.rules}, Now: p.now, Nonce: nonce, TTL: time.Duration(p.rules.Settings().ApprovalTTL)}
 	a, err := d.Give(ctx, r.Plan, r.Digest, word, who, comment, r.Words)
 	if err != nil {
 		return refuse(err)

@@ -234,7 +234,7 @@ func (c *Cluster) unused(ctx context.Context, p params, o *Object) error {
 		if err != nil {
 			return err
 		}
-		if string(holder.GetUID()) == text(r, "uid") && !(holder.GetKind() == "Pod" && podOver(holder)) {
+		if string(holder.GetUID()) == text(r, "uid") && (holder.GetKind() != "Pod" || !podOver(holder)) {
 			return p.refuse(way, "claim %s is reserved for %s", o.GetName(), holder.Ref)
 		}
 	}

@@ -321,8 +321,8 @@ func (d *draft) fitAfter(ctx context.Context, pods []*Object, change func(*unstr
 	}
 	got, err := d.c.prove(ctx, typed, "node", func(*corev1.Node) bool { return true })
 	if err != nil {
-		d.Capacity = append(d.Capacity, incident.Claim{Text: "whether the pods fit is not known: " + err.Error()})
-		return nil
+		// What could not be looked at is no reason against the change: it is said.
+		got = &proof{claims: []incident.Claim{{Text: "whether the pods fit is not known: " + err.Error()}}}
 	}
 	d.Capacity = append(d.Capacity, got.claims...)
 	if len(got.lost) > 0 {

@@ -168,7 +168,7 @@ func compared(path []string, a, b any) []fieldChange {
 		for i := range l {
 			out = append(out, compared(append(slices.Clone(path), fmt.Sprintf("[%d]", i)), l[i], m[i])...)
 		}
-	case jsonText(a) != jsonText(b) && !(empties(a) && empties(b)):
+	case jsonText(a) != jsonText(b) && (!empties(a) || !empties(b)):
 		out = append(out, fieldChange{path, a, b})
 	}
 	return out
@@ -228,7 +228,7 @@ func delivered(n *net) (keeper, bool) {
 			continue
 		}
 		var fields map[string]any
-		if json.Unmarshal(m.FieldsV1.Raw, &fields) != nil {
+		if json.Unmarshal(m.FieldsV1.GetRawBytes(), &fields) != nil {
 			continue
 		}
 		known = true

@@ -115,6 +115,7 @@ func (s *scene) draft(name string, params ...string) planner.Draft {
 	if err != nil {
 		s.t.Fatalf("%s: %v", name, err)
 	}
+	actions.Covered(s.t, s.session.Action(name).Info(), d)
 	for i := range d.Writes {
 		d.Writes[i].ID = fmt.Sprintf("s1.%d", i+1)
 	}

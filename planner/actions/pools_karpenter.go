@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -151,9 +152,7 @@ func (d *draft) disturbPool(ctx context.Context, p params, s *PoolState) error {
 // merged applies a JSON merge patch (RFC 7396) to an object.
 func merged(to, patch map[string]any) map[string]any {
 	out := map[string]any{}
-	for k, v := range to {
-		out[k] = v
-	}
+	maps.Copy(out, to)
 	for k, v := range patch {
 		switch x := v.(type) {
 		case nil:

@@ -23,8 +23,8 @@ type machinePools struct{}
 
 const (
 	machineRevision = "machinedeployment.clusters.x-k8s.io/revision"
-	autoscaleMin = "cluster.x-k8s.io/cluster-api-autoscaler-node-group-min-size"
-	topologyMark = "topology.cluster.x-k8s.io/owned"
+	autoscaleMin    = "cluster.x-k8s.io/cluster-api-autoscaler-node-group-min-size"
+	topologyMark    = "topology.cluster.x-k8s.io/owned"
 )
 
 func (machinePools) describe(ctx context.Context, c *Cluster, name string, _ []*corev1.Node) (*PoolState, error) {

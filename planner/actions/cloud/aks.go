@@ -132,7 +132,8 @@ func (a *AKS) read(ctx context.Context, pool string) (map[string]any, error) {
 			if err != nil {
 				return nil, a.failure(err, pool)
 			}
-			return a.body(res, pool)
+			defer func() { _ = res.Body.Close() }()
+			return decoded(res, pool)
 		}
 		got, err := a.pools.Get(ctx, a.cfg.ResourceGroup, a.cfg.Cluster, pool, nil)
 		if err != nil {
@@ -175,8 +176,8 @@ func (a *AKS) call(ctx context.Context, method, path, version, match string, bod
 	return res, nil
 }
 
-func (a *AKS) body(res *http.Response, pool string) (map[string]any, error) {
-	defer func() { _ = res.Body.Close() }()
+// decoded reads the JSON of an answer.
+func decoded(res *http.Response, pool string) (map[string]any, error) {
 	raw, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
 	if err != nil {
 		return nil, lost("Azure", err)
@@ -233,7 +234,7 @@ func (a *AKS) targets(ctx context.Context, pool string, s *actions.PoolState, bl
 	})
 	if err != nil {
 		s.Why[actions.PoolRollback] = "the versions to go back to cannot be read: " + err.Error()
-		return nil
+		return nil //nolint:nilerr // it is told beside the pool, whose state is known
 	}
 	raw, err := json.Marshal(doc)
 	if err != nil {

@@ -108,6 +108,7 @@ func (a *AKS) send(ctx context.Context, w incident.Write, r request) (string, er
 		if err != nil {
 			return "", a.conflict(w.Ref, err, pool)
 		}
+		defer func() { _ = res.Body.Close() }()
 		p, err := runtime.NewPoller[operation](res, a.thin.Pipeline(), nil)
 		if err != nil {
 			return "", nil //nolint:nilerr // it was taken; without a poller the pool itself tells how it goes

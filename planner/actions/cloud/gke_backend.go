@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -147,9 +148,7 @@ func flat(prefix string, m map[string]any) map[string]string {
 	for k, v := range m {
 		switch x := v.(type) {
 		case map[string]any:
-			for p, s := range flat(prefix+"."+k, x) {
-				out[p] = s
-			}
+			maps.Copy(out, flat(prefix+"."+k, x))
 		case string:
 			out[prefix+"."+k] = x
 		case int:

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -121,9 +122,7 @@ func (g *google) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case r.Method == http.MethodGet && path == pool:
 		p := map[string]any{"name": "gpu", "etag": fmt.Sprint(g.etag)}
-		for k, v := range g.pool {
-			p[k] = v
-		}
+		maps.Copy(p, g.pool)
 		answer(http.StatusOK, p)
 	case r.Method == http.MethodGet && path == "/operations":
 		other := map[string]any{"name": "operation-x", "operationType": "UPGRADE_NODES", "status": "RUNNING", "targetLink": "https://container.googleapis.com" + gkePath + "/clusters/other/nodePools/gpu"}
