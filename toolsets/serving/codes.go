@@ -150,7 +150,7 @@ func Codes() []tool.Code {
 		{"lora_refused", "An adapter is larger than the engine allows (F78m)."},
 	} {
 		add(c.code, incident.Fault, incident.Critical, pod, line, c.text)
-		out[len(out)-1].Optional = strs("within")
+		out[len(out)-1].Optional = strs("set", "within")
 	}
 	add("probe_kills_loading", incident.Fault, incident.Critical, pod, strs("container", "probe", "budget", "lived", "line"), "A probe ends the engine while it is still loading (F39).")
 	add("side_channel_host", incident.Fault, incident.Critical, pod, strs("host", "ip", "container"), "The address given to peers for KV transfer is not the pod's (F73).")

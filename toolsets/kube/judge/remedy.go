@@ -6,6 +6,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
@@ -276,7 +277,7 @@ func onlyPort(c *corev1.Container) string {
 	if c.Ports[0].Name != "" {
 		return c.Ports[0].Name
 	}
-	return resource.NewQuantity(int64(c.Ports[0].ContainerPort), resource.DecimalSI).String()
+	return strconv.Itoa(int(c.Ports[0].ContainerPort))
 }
 
 // takenFrom says why the pods of a Job failed when each of them was taken away by the
