@@ -254,7 +254,7 @@ func (j *judge) ports(v *verdict, s *corev1.Service, pods []*corev1.Pod) {
 		}
 		have := strings.Join(slices.Sorted(maps.Keys(declared)), ", ")
 		v.symptom("kube.service_no_endpoints", incident.Warning, fmt.Sprintf("%s leads its port %d to no container", v.subject, port.Port), params("selector", labels.SelectorFromSet(s.Spec.Selector).String()))
-		v.fault("kube.service_port_mismatch", incident.Critical, conf, v.subject, fmt.Sprintf("port %d of %s targets %s, which its pods do not have; they have %s", port.Port, v.subject, target.String(), cmp.Or(have, "no ports")), params("port", fmt.Sprint(port.Port), "target_port", target.String()))
+		v.fault("kube.service_port_mismatch", incident.Critical, conf, v.subject, fmt.Sprintf("port %d of %s targets %s, which its pods do not have; they have %s", port.Port, v.subject, target.String(), cmp.Or(have, "no ports")), params("port", fmt.Sprint(port.Port), "target_port", target.String(), "to", sole(declared)))
 	}
 }
 

@@ -280,6 +280,19 @@ func onlyPort(c *corev1.Container) string {
 	return strconv.Itoa(int(c.Ports[0].ContainerPort))
 }
 
+// sole is the one port that pods declare, "name/number" or "number", by name where it
+// has one; empty when they declare none or several.
+func sole(declared map[string]bool) string {
+	if len(declared) != 1 {
+		return ""
+	}
+	for p := range declared {
+		name, _, _ := strings.Cut(p, "/")
+		return name
+	}
+	return ""
+}
+
 // takenFrom says why the pods of a Job failed when each of them was taken away by the
 // cluster and none failed by itself; empty when that cannot be seen of one of them.
 func (j *judge) takenFrom(ctx context.Context, b *batchv1.Job) string {
