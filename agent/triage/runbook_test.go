@@ -63,7 +63,7 @@ func TestRunbook(t *testing.T) {
 	if diff := cmp.Diff([]incident.Refutation{{Code: "lab.not_ready", What: "node down", Why: "0 problems on n1", Evidence: []string{"E4"}}, {Code: "lab.taken", What: "taken", Why: "not among 1 problems", Evidence: []string{"E3"}}}, d.RuledOut); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff([]incident.Proposal{{Action: "claim_recreate", Params: map[string]string{"namespace": "a", "claim": "c"}, Why: "specs are immutable", Evidence: []string{"E2", "E3"}}}, d.Proposals); diff != "" {
+	if diff := cmp.Diff([]incident.Proposal{{Action: "claim_recreate", Params: map[string]string{"namespace": "a", "claim": "c"}, Why: "specs are immutable", Evidence: []string{"E2", "E3"}, Cause: "lab.no_device", Runbook: "no-device"}}, d.Proposals); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff([]string{"more ResourceClaim a/c"}, l.called("more")); diff != "" {

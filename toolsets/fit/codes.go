@@ -12,12 +12,12 @@ func Codes() []tool.Code {
 	pod := []string{"Pod"}
 	with := func(more ...string) []string { return append([]string{"container", "model", "change"}, more...) }
 	return []tool.Code{
-		{Code: "fit.does_not_fit", Role: incident.Fault, Severity: incident.Critical, Kinds: pod, Params: with("gpu", "weights", "budget"), Text: "The model's weights leave no room for a KV cache on the pod's GPUs (F02, F03)."},
+		{Code: "fit.does_not_fit", Role: incident.Fault, Severity: incident.Critical, Kinds: pod, Params: with("gpu", "weights", "budget"), Optional: []string{"gpus"}, Text: "The model's weights leave no room for a KV cache on the pod's GPUs (F02, F03)."},
 		{Code: "fit.context_too_long", Role: incident.Fault, Severity: incident.Critical, Kinds: pod, Params: with("gpu", "context", "longest"), Text: "The weights fit; one sequence of the engine's maximum length does not (F01)."},
-		{Code: "fit.tight", Role: incident.Fault, Severity: incident.Critical, Kinds: pod, Params: with("gpu"), Text: "The model fits only if the engine needs little beside weights and cache; it does not start (F04, F06)."},
-		{Code: "fit.tp_indivisible", Role: incident.Fault, Severity: incident.Critical, Kinds: pod, Params: with("reason"), Text: "The model's heads or experts cannot be split over that many GPUs (F11)."},
+		{Code: "fit.tight", Role: incident.Fault, Severity: incident.Critical, Kinds: pod, Params: with("gpu"), Optional: []string{"gpus"}, Text: "The model fits only if the engine needs little beside weights and cache; it does not start (F04, F06)."},
+		{Code: "fit.tp_indivisible", Role: incident.Fault, Severity: incident.Critical, Kinds: pod, Params: with("reason"), Optional: []string{"gpus"}, Text: "The model's heads or experts cannot be split over that many GPUs (F11)."},
 		{Code: "fit.gpu_count", Role: incident.Fault, Severity: incident.Critical, Kinds: pod, Params: with("need", "have"), Text: "The engine's parallel sizes need more GPUs than the container gets (F12)."},
-		{Code: "fit.quantisation_unaligned", Role: incident.Fault, Severity: incident.Critical, Kinds: pod, Params: with("reason"), Text: "Quantised weights cannot be split over that many GPUs in whole blocks (F13)."},
+		{Code: "fit.quantisation_unaligned", Role: incident.Fault, Severity: incident.Critical, Kinds: pod, Params: with("reason"), Optional: []string{"gpus"}, Text: "Quantised weights cannot be split over that many GPUs in whole blocks (F13)."},
 		{Code: "fit.context_exceeds_model", Role: incident.Fault, Severity: incident.Critical, Kinds: pod, Params: with("context", "longest"), Text: "The engine is told a longer context than the model was made for."},
 		{Code: "fit.dtype_unsupported", Role: incident.Fault, Severity: incident.Critical, Kinds: pod, Params: with("gpu", "reason"), Text: "The GPU's generation does not compute in the model's data type (F20)."},
 		{Code: "fit.fits", Role: incident.Context, Severity: incident.Info, Kinds: []string{"Pod", "Model"}, Params: []string{"model", "gpu"}, Text: "The model fits, by the arithmetic or because it runs."},

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -338,7 +340,24 @@ func (j *podJudge) fault(code string, confidence float64, message string, g esti
 		p["change"] = j.out.Remedies[0].Setting
 	}
 	maps.Copy(p, params)
+	if n := j.split(p["change"]); n > cmp.Or(j.out.GPUs, j.serving.settings.GPUs()) {
+		p["gpus"] = fmt.Sprint(n)
+	}
 	j.out.Findings = append(j.out.Findings, incident.Finding{Code: code, Role: incident.Fault, Severity: incident.Critical, Subject: j.ref, Message: message, Params: p, Confidence: confidence})
+}
+
+// split is over how many GPUs a change of the settings splits a model; 0 when it says
+// nothing of it.
+func (j *podJudge) split(change string) int {
+	m := regexp.MustCompile(`--(?:tensor-parallel-size|tp-size|tp)[ =](\d+)`).FindStringSubmatch(change)
+	if m == nil {
+		return 0
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // text writes the answer; every name and figure of the findings is in it.

@@ -59,6 +59,7 @@ func Codes() []tool.Code {
 	// Routing.
 	add("no_endpoint", incident.Symptom, incident.Warning, strs("InferencePool", "Pod"), line, "A pool has no engine that may be chosen (F67).")
 	add("pool_selects_nothing", incident.Fault, incident.Critical, pool, strs("selector", "near"), "No pod has the labels that the pool selects (F67).")
+	out[len(out)-1].Optional = strs("label")
 	add("pool_port_mismatch", incident.Fault, incident.Critical, pool, strs("port", "listening", "pod"), "The pool sends requests to a port on which its pods do not listen (F67).")
 	add("pool_mixed_models", incident.Fault, incident.Critical, pool, strs("models"), "The pool selects pods of several base models (F76).")
 	add("scaled_to_zero", incident.Fault, incident.Critical, strs("Deployment", "StatefulSet", "LeaderWorkerSet"), strs("wanted_by"), "The workload whose pods a pool selects is scaled to zero.")
@@ -149,7 +150,7 @@ func Codes() []tool.Code {
 		{"lora_refused", "An adapter is larger than the engine allows (F78m)."},
 	} {
 		add(c.code, incident.Fault, incident.Critical, pod, line, c.text)
-		out[len(out)-1].Optional = strs("within")
+		out[len(out)-1].Optional = strs("set", "within")
 	}
 	add("probe_kills_loading", incident.Fault, incident.Critical, pod, strs("container", "probe", "budget", "lived", "line"), "A probe ends the engine while it is still loading (F39).")
 	add("side_channel_host", incident.Fault, incident.Critical, pod, strs("host", "ip", "container"), "The address given to peers for KV transfer is not the pod's (F73).")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -168,6 +169,9 @@ func (t *Toolset) heard(v *verdict, p *corev1.Pod, c corev1.Container, st corev1
 		if h.sign.Within {
 			ps["within"] = "program"
 		}
+		if s := setting(h.sign.Code, h.line); s != "" {
+			ps["set"] = s
+		}
 		f := incident.Finding{Code: h.sign.Code, Role: h.sign.Role, Severity: incident.Warning, Subject: v.subject, Params: ps, FirstSeen: h.first, LastSeen: h.last,
 			Message: fmt.Sprintf("container %s of pod %s: %s: %s%s", c.Name, v.subject.Path(), h.sign.Meaning, h.line, times)}
 		switch h.sign.Role {
@@ -189,6 +193,30 @@ func (t *Toolset) heard(v *verdict, p *corev1.Pod, c corev1.Container, st corev1
 		}
 		v.add(f)
 	}
+}
+
+// setting is the flag that an engine itself asks for in a line, "--flag=value"; empty
+// when it gives no value. vLLM names the longest context that its cache can hold, and
+// takes a LoRA rank of its own list only (vllm/config/lora.py, MaxLoRARanks).
+func setting(code, line string) string {
+	switch code {
+	case "serving.engine_memory":
+		if m := regexp.MustCompile(`estimated maximum model length is (\d+)`).FindStringSubmatch(line); m != nil && m[1] != "0" {
+			return "--max-model-len=" + m[1]
+		}
+	case "serving.lora_refused":
+		m := regexp.MustCompile(`LoRA rank (\d+) is greater than max_lora_rank`).FindStringSubmatch(line)
+		if m == nil {
+			return ""
+		}
+		n, err := strconv.Atoi(m[1])
+		for _, r := range []int{8, 16, 32, 64, 128, 256, 320, 512} {
+			if err == nil && n <= r {
+				return "--max-lora-rank=" + strconv.Itoa(r)
+			}
+		}
+	}
+	return ""
 }
 
 // sharedMemory reports whether a container has memory of its own size at /dev/shm.

@@ -4,10 +4,12 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -205,7 +207,41 @@ func (t *Toolset) selectsNothing(ctx context.Context, v *verdict, u *unstructure
 		msg += "; " + near
 	}
 	v.symptom("serving.no_endpoint", fmt.Sprintf("%s has no pod", v.subject), params("container", "", "line", "", "mode", "F67", "meaning", "", "way", "", "count", "0"))
-	v.fault("serving.pool_selects_nothing", 0.93, v.subject, msg, params("selector", sel.String(), "near", near))
+	said := params("selector", sel.String(), "near", near)
+	if l := t.oneLabel(ctx, u, want); l != "" {
+		said["label"] = l
+	}
+	v.fault("serving.pool_selects_nothing", 0.93, v.subject, msg, said)
+}
+
+// oneLabel is the label, as the pods have it, by which alone the engines of one
+// workload miss a pool's selector, "key=value", where its value is the pool's own name.
+// Any other value may belong to another model. Empty where engines of several
+// workloads, or pods that are no engines, would be selected.
+func (t *Toolset) oneLabel(ctx context.Context, pool *unstructured.Unstructured, want map[string]string) string {
+	all, err := t.pods.Matching(ctx, pool.GetNamespace(), labels.Everything())
+	if err != nil {
+		return ""
+	}
+	for _, k := range sortedKeys(want) {
+		next := maps.Clone(want)
+		next[k] = pool.GetName()
+		owners := map[string]bool{}
+		for _, p := range all {
+			if over(p) || !labels.SelectorFromSet(next).Matches(labels.Set(p.Labels)) {
+				continue
+			}
+			c := metav1.GetControllerOf(p)
+			if _, serving := engineOf(p); c == nil || !serving && !usesGPU(p) {
+				return ""
+			}
+			owners[c.Kind+"/"+c.Name] = true
+		}
+		if len(owners) == 1 {
+			return k + "=" + pool.GetName()
+		}
+	}
+	return ""
 }
 
 // nearPods names pods that miss the selector by little: one label, or the namespace.

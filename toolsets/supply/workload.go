@@ -186,9 +186,13 @@ func (l *look) moved(ctx context.Context, c corev1.Container, o *ContainerOut) {
 	if len(sick) == 1 && len(well) == 1 {
 		bad, good := only(sick), only(well)
 		if bad != good {
+			params := map[string]string{"image": c.Image, "container": c.Name, "good": good, "bad": bad, "well": strconv.Itoa(len(well[good])), "sick": strconv.Itoa(len(sick[bad]))}
+			if w, ok := l.t.workloadRef(ctx, l.pod); ok {
+				params["kind"], params["namespace"], params["workload"] = w.Kind, w.Namespace, w.Name
+			}
 			l.find(incident.Finding{Code: "supply.tag_moved", Severity: incident.Critical, Role: incident.Fault, Confidence: 0.87, Subject: image,
 				Message: fmt.Sprintf("the tag of %s moved between the starts of its pods: %d pods run %s and are well, %d run %s and are sick", c.Image, len(well[good]), good, len(sick[bad]), bad),
-				Params:  map[string]string{"image": c.Image, "container": c.Name, "good": good, "bad": bad, "well": strconv.Itoa(len(well[good])), "sick": strconv.Itoa(len(sick[bad]))}})
+				Params:  params})
 			return
 		}
 	}

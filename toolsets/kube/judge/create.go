@@ -55,6 +55,9 @@ func (j *judge) createFailures(ctx context.Context, v *verdict, from incident.Re
 		q := j.ref("", "ResourceQuota", from.Namespace, strings.TrimSuffix(match(`exceeded quota: ([^,\s]+)`)[1], ","))
 		tie(graph.LimitedBy, q)
 		p := quotaFigures(text)
+		if n := needed(p); n != "" {
+			p["needed"] = n
+		}
 		v.fault("kube.quota_exceeded", incident.Critical, 0.95, q, fmt.Sprintf("ResourceQuota %s leaves no room for the pods of %s: %s", q.Path(), v.subject, text), p)
 	case match(`failed quota: ([^:\s]+)`) != nil:
 		q := j.ref("", "ResourceQuota", from.Namespace, match(`failed quota: ([^:\s]+)`)[1])

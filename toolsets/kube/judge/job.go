@@ -62,19 +62,19 @@ func (j *judge) jobFailed(ctx context.Context, v *verdict, b *batchv1.Job, c bat
 		}
 		v.fault("kube.job_deadline_exceeded", incident.Critical, 0.85, v.subject, fmt.Sprintf("%s ran past its active deadline %s", v.subject, deadline), params("deadline", deadline))
 	case batchv1.JobReasonPodFailurePolicy:
-		v.fault("kube.job_failure_policy", incident.Warning, 0.6, v.subject, fmt.Sprintf("a rule of the pod failure policy of %s ended it: %s", v.subject, c.Message), params("message", c.Message))
+		v.fault("kube.job_failure_policy", incident.Warning, 0.6, v.subject, fmt.Sprintf("a rule of the pod failure policy of %s ended it: %s", v.subject, c.Message), params("message", c.Message, "taken", j.takenFrom(ctx, b)))
 	case batchv1.JobReasonFailedIndexes, batchv1.JobReasonMaxFailedIndexesExceeded:
 		indexes := ""
 		if b.Status.FailedIndexes != nil {
 			indexes = *b.Status.FailedIndexes
 		}
-		v.fault("kube.job_indexes_failed", incident.Warning, 0.6, v.subject, fmt.Sprintf("indexes %s of %s failed for good: %s", indexes, v.subject, c.Message), params("indexes", indexes, "message", c.Message))
+		v.fault("kube.job_indexes_failed", incident.Warning, 0.6, v.subject, fmt.Sprintf("indexes %s of %s failed for good: %s", indexes, v.subject, c.Message), params("indexes", indexes, "message", c.Message, "taken", j.takenFrom(ctx, b)))
 	case batchv1.JobReasonBackoffLimitExceeded, "":
 		most := int32(6)
 		if b.Spec.BackoffLimit != nil {
 			most = *b.Spec.BackoffLimit
 		}
-		v.fault("kube.job_backoff_exceeded", incident.Warning, 0.6, v.subject, fmt.Sprintf("%s gave up after %d failed pods (backoffLimit %d)", v.subject, b.Status.Failed, most), params("failed", fmt.Sprint(b.Status.Failed), "limit", fmt.Sprint(most)))
+		v.fault("kube.job_backoff_exceeded", incident.Warning, 0.6, v.subject, fmt.Sprintf("%s gave up after %d failed pods (backoffLimit %d)", v.subject, b.Status.Failed, most), params("failed", fmt.Sprint(b.Status.Failed), "limit", fmt.Sprint(most), "taken", j.takenFrom(ctx, b)))
 	}
 	j.worst(ctx, v, b.Namespace, b.Spec.Selector, b.UID)
 }

@@ -119,7 +119,7 @@ func (j *judge) noPods(ctx context.Context, v *verdict, s *corev1.Service, sel l
 			if w.ref.Kind == "DaemonSet" {
 				code = "kube.daemonset_no_nodes"
 			}
-			v.fault(code, incident.Warning, 0.85, w.ref, fmt.Sprintf("%s, the only backend of %s, %s", w.ref, v.subject, w.idle), nil)
+			v.fault(code, incident.Warning, 0.85, w.ref, fmt.Sprintf("%s, the only backend of %s, %s", w.ref, v.subject, w.idle), params("replicas", j.wasScaled(ctx, w.ref)))
 			return
 		}
 		none(w.ref.String() + " has no pods")
@@ -138,7 +138,7 @@ func (j *judge) noPods(ctx context.Context, v *verdict, s *corev1.Service, sel l
 		text += fmt.Sprintf("; pod %s comes nearest: %s", near, diff)
 	}
 	v.line("%s", text)
-	v.fault("kube.service_selector_mismatch", incident.Critical, 0.92, v.subject, text, params("selector", sel.String(), "nearest", diff))
+	v.fault("kube.service_selector_mismatch", incident.Critical, 0.92, v.subject, text, params("selector", sel.String(), "nearest", diff, "meant", j.meantSelector(ctx, s)))
 }
 
 // backing is a workload whose pods a Service would select.
@@ -254,7 +254,7 @@ func (j *judge) ports(v *verdict, s *corev1.Service, pods []*corev1.Pod) {
 		}
 		have := strings.Join(slices.Sorted(maps.Keys(declared)), ", ")
 		v.symptom("kube.service_no_endpoints", incident.Warning, fmt.Sprintf("%s leads its port %d to no container", v.subject, port.Port), params("selector", labels.SelectorFromSet(s.Spec.Selector).String()))
-		v.fault("kube.service_port_mismatch", incident.Critical, conf, v.subject, fmt.Sprintf("port %d of %s targets %s, which its pods do not have; they have %s", port.Port, v.subject, target.String(), cmp.Or(have, "no ports")), params("port", fmt.Sprint(port.Port), "target_port", target.String()))
+		v.fault("kube.service_port_mismatch", incident.Critical, conf, v.subject, fmt.Sprintf("port %d of %s targets %s, which its pods do not have; they have %s", port.Port, v.subject, target.String(), cmp.Or(have, "no ports")), params("port", fmt.Sprint(port.Port), "target_port", target.String(), "to", sole(declared)))
 	}
 }
 
@@ -299,7 +299,7 @@ func (j *judge) ingress(ctx context.Context, i *networkingv1.Ingress) *verdict {
 				what, conf = "names IngressClass "+class+", which does not exist", 0.92
 			}
 			slices.Sort(names)
-			v.fault("kube.ingress_class_missing", incident.Critical, conf, v.subject, fmt.Sprintf("%s %s (there is: %s)", v.subject, what, cmp.Or(strings.Join(names, ", "), "none")), params("class", cmp.Or(class, "none")))
+			v.fault("kube.ingress_class_missing", incident.Critical, conf, v.subject, fmt.Sprintf("%s %s (there is: %s)", v.subject, what, cmp.Or(strings.Join(names, ", "), "none")), params("class", cmp.Or(class, "none"), "meant", oneClass(class, names)))
 		}
 	}
 	j.controller(ctx, v, i, class)

@@ -51,7 +51,7 @@ func (j *judge) hpa(ctx context.Context, h *autoscalingv2.HorizontalPodAutoscale
 	v.edge(v.subject, graph.Scales, target)
 	if _, err := j.src.Get(ctx, target); missing(err) {
 		v.line("target %s does not exist", target)
-		v.fault("kube.hpa_target_missing", incident.Critical, 0.95, v.subject, fmt.Sprintf("%s scales %s, which does not exist", v.subject, target), params("target", target.Path()))
+		v.fault("kube.hpa_target_missing", incident.Critical, 0.95, v.subject, fmt.Sprintf("%s scales %s, which does not exist", v.subject, target), params("target", target.Path(), "meant", j.scaled(ctx, h)))
 		return v
 	}
 	for _, c := range h.Status.Conditions {

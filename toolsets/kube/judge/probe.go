@@ -50,7 +50,7 @@ func (j *judge) probeEvents(v *verdict, p *corev1.Pod, a probes, evs []source.Ev
 		said := strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(strings.TrimPrefix(e.Message, k.word), " failed:"), " errored:"))
 		v.line("%s probe of %s: %s; %s", k.kind, a.container, describeProbe(probe), e.Message)
 		v.fault(k.code, incident.Critical, 0.9, v.subject, fmt.Sprintf("the %s probe of container %s in pod %s (%s) fails: %s", k.kind, a.container, v.subject.Path(), describeProbe(probe), said),
-			params("container", a.container, "probe", describeProbe(probe), "message", e.Message))
+			params("container", a.container, "probe", describeProbe(probe), "message", e.Message, "value", asksRightly(probe, e.Message)))
 		j.probePort(v, p, a.container, k.kind, probe, e.Message)
 		return true
 	}
@@ -117,7 +117,7 @@ func (j *judge) probePort(v *verdict, p *corev1.Pod, container, kind string, pro
 		declared = "no port"
 	}
 	v.fault("kube.probe_port_mismatch", incident.Critical, conf, v.subject, fmt.Sprintf("the %s probe of container %s in pod %s asks port %s; the container declares %s", kind, container, v.subject.Path(), port.String(), declared),
-		params("container", container, "probe", kind, "port", port.String()))
+		params("container", container, "probe", kind, "port", port.String(), "to", onlyPort(c)))
 }
 
 func portOf(p *corev1.Probe) (intstr.IntOrString, bool) {

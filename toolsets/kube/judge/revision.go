@@ -78,15 +78,16 @@ func (j *judge) fallbackOf(v *verdict, w incident.Ref, now corev1.PodTemplateSpe
 	if len(images) == 0 && !program && !place {
 		return // the same pod would come of it
 	}
-	yes := func(b bool) string {
-		if b {
-			return "differ"
-		}
-		return ""
-	}
 	v.context(serves, fmt.Sprintf("nothing of the newest revision of %s is available; revision %s has %d available pods", w, before.revision, before.available), params(
 		"kind", w.Kind, "namespace", w.Namespace, "name", w.Name, "revision", before.revision, "available", strconv.Itoa(before.available),
-		"images", strings.Join(images, ","), "containers", yes(program), "scheduling", yes(place), "objects", strings.Join(objects, ",")))
+		"images", strings.Join(images, ","), "containers", differ(program), "scheduling", differ(place), "objects", strings.Join(objects, ",")))
+}
+
+func differ(b bool) string {
+	if b {
+		return "differ"
+	}
+	return ""
 }
 
 // servingSet is the newest earlier revision of a Deployment with available pods, while

@@ -122,10 +122,10 @@ func (j *judge) blameFilter(ctx context.Context, v *verdict, a *attempt, c filte
 			to := j.ref("", "Node", "", n.Name)
 			by := cordonedBy(n)
 			v.edge(v.subject, graph.BlockedBy, to)
-			v.fault("kube.sched_node_cordoned", incident.Critical, conf, to, fmt.Sprintf("node %s would fit pod %s, but it is cordoned%s (%s such nodes)%s", n.Name, pod, byWhom(by), count, elsewhere(a, c)), params("by", by))
+			v.fault("kube.sched_node_cordoned", incident.Critical, conf, to, fmt.Sprintf("node %s would fit pod %s, but it is cordoned%s (%s such nodes)%s", n.Name, pod, byWhom(by), count, elsewhere(a, c)), params("by", by, "sound", yes(j.sound(n))))
 		}
 	case filters.Lifecycle, filters.Taint:
-		j.blameTaint(v, c, rs, conf, would)
+		j.blameTaint(v, a.p, c, rs, conf, would)
 	case filters.Selector:
 		j.blameSelector(v, a, conf)
 	case filters.Resource:
@@ -192,7 +192,7 @@ func byWhom(by string) string {
 	return " by " + by
 }
 
-func (j *judge) blameTaint(v *verdict, c filters.Cause, rs []filters.Refusal, conf float64, would string) {
+func (j *judge) blameTaint(v *verdict, p *corev1.Pod, c filters.Cause, rs []filters.Refusal, conf float64, would string) {
 	r := commonest(rs)
 	key, _, _ := strings.Cut(strings.TrimSuffix(r.Key, ":"), ":")
 	key, _, _ = strings.Cut(key, "=")
@@ -205,7 +205,11 @@ func (j *judge) blameTaint(v *verdict, c filters.Cause, rs []filters.Refusal, co
 			v.edge(v.subject, graph.BlockedBy, j.ref("", "Node", "", n.Name))
 		}
 	}
-	v.fault("kube.sched_taint_not_tolerated", incident.Critical, conf, v.subject, fmt.Sprintf("%s, but carry the taint %s, which it does not tolerate", would, r.Key), params("taint", r.Key, "nodes", fmt.Sprint(len(c.Nodes))))
+	belonging := ""
+	if r.Filter == filters.Taint {
+		belonging = belongs(p, r.Key)
+	}
+	v.fault("kube.sched_taint_not_tolerated", incident.Critical, conf, v.subject, fmt.Sprintf("%s, but carry the taint %s, which it does not tolerate", would, r.Key), params("taint", r.Key, "nodes", fmt.Sprint(len(c.Nodes)), "belongs", belonging))
 }
 
 // blameSelector names the label that no node has, and what the nodes have.
@@ -216,22 +220,29 @@ func (j *judge) blameSelector(v *verdict, a *attempt, conf float64) {
 	}
 	demands := a.sim.Demands(func(n *corev1.Node) bool { return fine[n.Name] })
 	var wrong, nearest []string
+	var off []filters.Demand
 	for _, d := range demands {
 		if !d.Alone && d.Nodes > 0 && slices.ContainsFunc(demands, func(o filters.Demand) bool { return o.Alone || o.Nodes == 0 }) {
 			continue
 		}
-		wrong = append(wrong, d.Text)
+		wrong, off = append(wrong, d.Text), append(off, d)
 		have := "no node has the label"
 		if len(d.Values) > 0 {
 			have = fmt.Sprintf("%d nodes match, the nodes have %s", d.Nodes, strings.Join(d.Values, ", "))
 		}
 		nearest = append(nearest, d.Text+": "+have)
 	}
+	var fits []*corev1.Node
+	for _, x := range a.verdicts {
+		if fine[x.Node.Name] {
+			fits = append(fits, x.Node)
+		}
+	}
 	text := filters.SelectorText(a.p)
 	for _, n := range nearest {
 		v.line("wanted %s", n)
 	}
-	v.fault("kube.sched_node_selector_mismatch", incident.Critical, conf, v.subject, fmt.Sprintf("no node has the labels that pod %s asks for (%s): %s", v.subject.Path(), text, strings.Join(nearest, "; ")), params("selector", cmp.Or(strings.Join(wrong, ", "), text), "nearest", strings.Join(nearest, "; ")))
+	v.fault("kube.sched_node_selector_mismatch", incident.Critical, conf, v.subject, fmt.Sprintf("no node has the labels that pod %s asks for (%s): %s", v.subject.Path(), text, strings.Join(nearest, "; ")), params("selector", cmp.Or(strings.Join(wrong, ", "), text), "nearest", strings.Join(nearest, "; "), "relabel", relabel(a.p, off, fits)))
 }
 
 // blameResource names the scarce resource; one that no node has at all is a

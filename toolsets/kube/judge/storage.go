@@ -112,9 +112,9 @@ func (j *judge) unbound(ctx context.Context, v *verdict, c *corev1.PersistentVol
 		j.named(ctx, v, c)
 	case p.noClass && !j.offers(ctx, p.class):
 		v.edge(v.subject, graph.Class, j.ref("storage.k8s.io", "StorageClass", "", p.class))
-		v.fault("kube.pvc_class_missing", incident.Critical, 0.95, v.subject, fmt.Sprintf("%s names StorageClass %s, which does not exist", v.subject, p.class), params("class", p.class))
+		v.fault("kube.pvc_class_missing", incident.Critical, 0.95, v.subject, fmt.Sprintf("%s names StorageClass %s, which does not exist", v.subject, p.class), params("class", p.class, "meant", j.oneStorageClass(ctx, p.class)))
 	case c.Spec.StorageClassName == nil:
-		v.fault("kube.pvc_class_missing", incident.Critical, 0.85, v.subject, fmt.Sprintf("%s names no StorageClass and there is no default one", v.subject), params("class", "none"))
+		v.fault("kube.pvc_class_missing", incident.Critical, 0.85, v.subject, fmt.Sprintf("%s names no StorageClass and there is no default one", v.subject), params("class", "none", "meant", j.oneStorageClass(ctx, "")))
 	case p.failed.Message != "" && !p.noClass:
 		v.fault("kube.pvc_provision_failed", incident.Critical, 0.92, v.subject, fmt.Sprintf("no volume can be provisioned for %s: %s", v.subject, p.failed.Message), params("class", firstOf(p.class, "none"), "message", p.failed.Message))
 	case working:
