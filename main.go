@@ -26,7 +26,7 @@ func main() {
 // 5,000 nodes and 20,000 pods). GOGC and GOMEMLIMIT win where they are set.
 func collectLate(getenv func(string) string) {
 	if getenv("GOGC") == "" && getenv("GOMEMLIMIT") == "" {
-		debug.SetGCPercent(400)
+		debug.SetGCPercent(200)
 		debug.SetMemoryLimit(220 << 20)
 	}
 }

@@ -343,6 +343,8 @@ func (r *Runbook) validate() error {
 			return bad(at, "%s: code and say are required without a finding", c.ID)
 		case !(c.Confidence >= 0 && c.Confidence <= 1):
 			return bad(at+".confidence", "%v is not between 0 and 1", c.Confidence)
+		case c.Revert != "" && !slices.Contains(Reverts(), c.Revert):
+			return bad(at+".revert", "%q is none of %s", c.Revert, strings.Join(Reverts(), ", "))
 		}
 		for j, f := range c.Fix {
 			if f.Action == "" {

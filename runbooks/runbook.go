@@ -51,6 +51,27 @@ type Cause struct {
 	Unless string   `yaml:"unless"`
 	Rivals []string `yaml:"rivals"`
 	Fix    []Fix    `yaml:"fix"`
+	// Revert says what part of a pod template brings the fault about, one of Reverts.
+	// Where the workload has an earlier revision that serves and that differs in this
+	// part, to return to it is proposed before Fix.
+	Revert string `yaml:"revert"`
+}
+
+// Parts of a pod template that a fault may come from.
+const (
+	// RevertImage is the image of the container that the finding names.
+	RevertImage = "image"
+	// RevertContainers is what runs: images, commands, environment, sizes, probes, volumes.
+	RevertContainers = "containers"
+	// RevertScheduling is where it may run: sizes, selectors, tolerations, claims.
+	RevertScheduling = "scheduling"
+	// RevertObjects is the object itself that the cause is about: a ConfigMap, a claim.
+	RevertObjects = "objects"
+)
+
+// Reverts are the values that Cause.Revert takes.
+func Reverts() []string {
+	return []string{RevertImage, RevertContainers, RevertScheduling, RevertObjects}
 }
 
 // Fix proposes a typed action.

@@ -199,7 +199,7 @@ func (s *session) fill(d *incident.Diagnosis, picked []*candidate, symptoms []in
 		if i == 0 {
 			d.Chain = append(d.Chain, s.tail(cause.Subject)...)
 		}
-		for _, p := range c.proposals {
+		for _, p := range slices.Concat(s.reverts(c), c.proposals) {
 			if !slices.ContainsFunc(d.Proposals, func(o incident.Proposal) bool {
 				return o.Action == p.Action && fmt.Sprint(o.Params) == fmt.Sprint(p.Params)
 			}) {

@@ -23,7 +23,9 @@ type candidate struct {
 	score float64
 	// proposals the runbook that named the cause makes.
 	proposals []incident.Proposal
-	refuted   []incident.Refutation
+	// revert is the part of a pod template that brings it about, as the runbook says.
+	revert  string
+	refuted []incident.Refutation
 }
 
 // Weights of the ranking. They are judgements, kept together so that they can

@@ -144,7 +144,7 @@ func (s *session) subjectsOf(r *runbooks.Runbook) []incident.Ref {
 
 // candidate turns a verdict into a possible cause with its citations.
 func (s *session) candidate(r *runbooks.Runbook, v runbooks.Verdict, cited map[string]string) *candidate {
-	c := &candidate{severity: incident.Critical}
+	c := &candidate{severity: incident.Critical, revert: v.Cause.Revert}
 	ids := func(steps []string) []string {
 		var out []string
 		for _, id := range steps {

@@ -38,6 +38,8 @@ type AzureConfig struct {
 	Cloud string `json:"cloud,omitempty"`
 	// Timeout bounds one look at the pools; zero means 20s.
 	Timeout Duration `json:"timeout,omitempty"`
+	// Preview allows plans that use what Azure offers as a preview: blue-green upgrades.
+	Preview bool `json:"preview,omitempty"`
 }
 
 func (c AzureConfig) zero() bool { return c == AzureConfig{} }

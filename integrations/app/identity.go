@@ -16,6 +16,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/planner/approval"
+	"github.com/gumshoe-ai/gumshoe/planner/policy"
 )
 
 // Proofs of a name.
@@ -68,12 +69,21 @@ func (p *Plans) person(ctx context.Context, as, surface string) (incident.Person
 
 // reviewer asks the cluster whether a person could make every write of a plan: no
 // one approves what they may not do.
-type reviewer struct{ app *App }
+type reviewer struct {
+	app   *App
+	rules *policy.Policy
+}
 
 var _ approval.Reviewer = reviewer{}
 
 // MayApprove implements approval.Reviewer.
 func (r reviewer) MayApprove(ctx context.Context, who incident.Person, plan incident.Plan) error {
+	// Where the policy names approvers, nobody else approves.
+	named := r.rules.Settings().Roles[policy.RoleApprover]
+	approver := slices.Contains(r.rules.Roles(who), policy.RoleApprover)
+	if !approver && len(named.Users)+len(named.Groups) > 0 {
+		return fmt.Errorf("the policy gives the role %s to others (settings.roles)", policy.RoleApprover)
+	}
 	self, err := kubernetes.NewForConfig(r.app.src.rest)
 	if err != nil {
 		return fmt.Errorf("kubernetes client: %w", err)
@@ -82,6 +92,9 @@ func (r reviewer) MayApprove(ctx context.Context, who incident.Person, plan inci
 	for _, s := range plan.Steps {
 		for _, w := range slices.Concat(s.Writes, s.Undo) {
 			if w.API != incident.APIKubernetes {
+				if !approver {
+					return fmt.Errorf("whether %s may change %s is nothing that the cluster knows: the policy has to give them the role %s (settings.roles)", who.Name, w.API, policy.RoleApprover)
+				}
 				continue
 			}
 			attr := authorizationv1.ResourceAttributes{Namespace: w.Ref.Namespace, Verb: w.Verb, Group: w.Ref.Group, Version: w.Version, Resource: w.Resource, Name: w.Ref.Name}

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	resourceapi "k8s.io/api/resource/v1"
@@ -61,7 +64,15 @@ func (a *App) executorREST() (*rest.Config, error) {
 }
 
 // actionsOf gives the actions for the cluster of a source.
-func actionsOf(src *source) (*actions.Catalogue, error) {
+func actionsOf(cfg Config, src *source) (*actions.Catalogue, error) {
+	var pools []actions.PoolCloud
+	clouds, err := poolClouds(cfg, src.recorded, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	for _, api := range slices.Sorted(maps.Keys(clouds)) {
+		pools = append(pools, clouds[api])
+	}
 	dyn, err := dynamic.NewForConfig(src.rest)
 	if err != nil {
 		return nil, fmt.Errorf("dynamic client: %w", err)
@@ -71,7 +82,7 @@ func actionsOf(src *source) (*actions.Catalogue, error) {
 		return nil, fmt.Errorf("discovery client: %w", err)
 	}
 	return actions.New(actions.Config{
-		Cluster: src.cluster, Dynamic: dyn, Mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disc)), Now: src.now,
+		Cluster: src.cluster, Dynamic: dyn, Mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(disc)), Now: src.now, Clouds: pools,
 		Allocate: allocate(sync.OnceValue(func() int {
 			v, err := disc.ServerVersion()
 			if err != nil {
@@ -92,18 +103,26 @@ func allocate(minor func() int) actions.Allocate {
 }
 
 // catalogue gives the actions for the cluster of this App.
-func (a *App) catalogue() (*actions.Catalogue, error) { return actionsOf(a.src) }
+func (a *App) catalogue() (*actions.Catalogue, error) { return actionsOf(a.cfg, a.src) }
 
-// backends gives the backends by API.
-func (a *App) backends(k *actions.Backend, _ *actions.Catalogue) map[string]planner.Backend {
-	return map[string]planner.Backend{incident.APIKubernetes: k}
+// backends gives the backends by API. While a plan is made they only dry-run.
+func (a *App) backends(k *actions.Backend, planning bool) (map[string]planner.Backend, error) {
+	clouds, err := poolClouds(a.cfg, a.src.recorded, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]planner.Backend{incident.APIKubernetes: k}
+	for api, c := range clouds {
+		out[api] = c
+		if planning {
+			out[api] = undryable{c}
+		}
+	}
+	return out, nil
 }
 
 // sourcer gives the changes of repositories.
-func sourcer(c *actions.Catalogue) planner.Sourcer {
-	s, _ := any(c).(planner.Sourcer)
-	return s
-}
+func sourcer(c *actions.Catalogue) planner.Sourcer { return c }
 
 // clusterUID is the uid of kube-system, which names a cluster as nothing else does.
 func (a *App) clusterUID(ctx context.Context) (string, error) {

@@ -313,8 +313,12 @@ func (p *Plans) builder(cat *actions.Catalogue) (*planner.Builder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dynamic client: %w", err)
 	}
+	backends, err := p.app.backends(actions.NewBackend(dry), true)
+	if err != nil {
+		return nil, err
+	}
 	return &planner.Builder{
-		Catalogue: cat, Dry: p.app.backends(actions.NewBackend(dry), cat), Around: cat.NewChecker(looker{p.app}, false), Sources: sourcer(cat),
+		Catalogue: cat, Dry: backends, Around: cat.NewChecker(looker{p.app}, false), Sources: sourcer(cat),
 		Direct: p.direct(), Leaks: func(s string) bool { return p.app.redactor.String(s) != s },
 	}, nil
 }
@@ -394,7 +398,7 @@ func (p *Plans) Say(ctx context.Context, id, word, comment, as, surface string) 
 	if word != incident.Commented && r.State != incident.PlanPending && r.State != incident.PlanApproved {
 		return refuse(&planner.Withheld{Plan: id, Why: fmt.Sprintf("it is %s, so nobody's word changes it any more", r.State), Final: true})
 	}
-	d := &approval.Desk{Signer: p.seal.key, Reviewer: reviewer{p.app}, Now: p.now, Nonce: nonce, TTL: time.Duration(p.rules.Settings().ApprovalTTL)}
+	d := &approval.Desk{Signer: p.seal.key, Reviewer: reviewer{p.app, p.rules}, Now: p.now, Nonce: nonce, TTL: time.Duration(p.rules.Settings().ApprovalTTL)}
 	a, err := d.Give(ctx, r.Plan, r.Digest, word, who, comment, r.Words)
 	if err != nil {
 		return refuse(err)
@@ -501,12 +505,16 @@ func (p *Plans) executor(ctx context.Context, as, surface string) (*planner.Exec
 	if sleep == nil {
 		sleep = wait
 	}
+	backends, err := p.app.backends(actions.NewBackend(dyn).Waiting(sleep), false)
+	if err != nil {
+		return nil, who, err
+	}
 	var checker planner.Checker = cat.NewChecker(looker{p.app}, p.rules.Settings().AllowProbe)
 	if p.Checks != nil {
 		checker = p.Checks(checker)
 	}
 	return &planner.Executor{
-		Journal: p.store, Consent: p, Trail: p.seal, Backends: p.app.backends(actions.NewBackend(dyn).Waiting(sleep), cat),
+		Journal: p.store, Consent: p, Trail: p.seal, Backends: backends,
 		Checker: checker, Now: p.now, Sleep: sleep, Emit: p.emit,
 		ClusterUID: uid, Boundary: p.Boundary, Lease: p.Lease,
 	}, who, nil

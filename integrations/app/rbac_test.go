@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -290,9 +291,7 @@ func thing(spec m, more ...m) m {
 	for _, add := range more {
 		for k, v := range add {
 			if k == "metadata" {
-				for k, v := range v.(m) {
-					o["metadata"].(m)[k] = v
-				}
+				maps.Copy(o["metadata"].(m), v.(m))
 				continue
 			}
 			o[k] = v

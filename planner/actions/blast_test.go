@@ -163,10 +163,9 @@ func TestSpots(t *testing.T) {
 		if p.bare {
 			leaf = pod
 		}
-		switch {
-		case p.kinds == "Pod":
+		if p.kinds == "Pod" {
 			u.Object["spec"] = pod
-		default:
+		} else {
 			steps := strings.Split(p.path, ".")
 			for _, step := range slices.Backward(steps) {
 				field, key, list := strings.Cut(strings.TrimSuffix(step, "]"), "[")

@@ -125,6 +125,7 @@ func all(c *Cluster) []*action {
 		pools(c),
 		replicas(c),
 		retirements(c),
+		poolMoves(c),
 	)
 }
 

@@ -37,6 +37,9 @@ const (
 	// CheckOnNodes: at least "min" pods of the workload are on nodes with the labels
 	// "selector".
 	CheckOnNodes = "pods_on_nodes"
+	// CheckPool: the provider "provider" reports the pool in one of the phases "phase"
+	// (comma-separated), with "version", "image" and "count" where they are given.
+	CheckPool = "pool_state"
 	// CheckNoFinding: the checks that gumshoe's toolsets have for the subject no
 	// longer give the finding "code" about it.
 	CheckNoFinding = "no_finding"

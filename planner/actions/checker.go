@@ -46,7 +46,7 @@ func questions() map[string]question {
 	return map[string]question{
 		CheckGone: gone, CheckExists: exists, CheckField: field, CheckCondition: condition,
 		CheckRollout: rollout, CheckScheduled: scheduled, CheckPending: pending, CheckReady: ready, CheckDaemonPod: daemonPod,
-		CheckAllocated: allocated, CheckUnused: unused, CheckEndpoints: endpoints, CheckEmpty: empty, CheckNodes: nodesReady, CheckOnNodes: onNodes,
+		CheckAllocated: allocated, CheckUnused: unused, CheckEndpoints: endpoints, CheckEmpty: empty, CheckNodes: nodesReady, CheckOnNodes: onNodes, CheckPool: poolState,
 		CheckNoFinding: noFinding, CheckFinding: stillFound, CheckNothingNew: nothingNew, CheckTool: toolSays, CheckAnswers: answers,
 	}
 }

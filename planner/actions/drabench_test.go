@@ -110,6 +110,7 @@ func (b *bench) draft(action, params string) planner.Draft {
 	for i := range d.Undo {
 		d.Undo[i].ID, d.Undo[i].Of = fmt.Sprintf("s1.u%d", i+1), "s1."+d.Undo[i].Of
 	}
+	actions.Covered(b.t, b.cat.Session().Action(action).Info(), d)
 	touched := map[incident.Ref]bool{}
 	for _, w := range d.Writes {
 		if !touched[w.Ref] {

@@ -86,7 +86,7 @@ func (c *Cluster) podsOn(ctx context.Context, node string) ([]*Object, error) {
 
 // emptied is the check that a node is drained.
 func emptied(node incident.Ref, within int) incident.Check {
-	return incident.Check{Kind: CheckEmpty, Subject: node, Say: "nothing but DaemonSet and static pods runs on node " + node.Name, Within: within, Hold: 30}
+	return incident.Check{Kind: CheckEmpty, Subject: node, Say: "nothing but DaemonSet and static pods runs on node " + node.Name, Within: within, Hold: 10}
 }
 
 // cordon patches a node unless it is as wanted already.

@@ -50,7 +50,7 @@ func network(c *Cluster) []*action {
 	return slices.Concat([]*action{
 		{c: c, compile: patchPolicy, info: info("cilium_policy_patch", "Let one named pair or port through in one policy",
 			slices.Concat([]planner.Param{{Name: "kind", Required: true, Values: []string{"CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy"}, Text: "the kind of the policy"}}, named, change, cilium))},
-		{c: c, compile: patchPolicy, info: info("network_policy_patch", "Let one named pair or port through in one NetworkPolicy", slices.Concat(named, change))},
+		{c: c, compile: patchPolicy, info: info("network_policy_patch", "Let one named pair or port through in one NetworkPolicy", slices.Concat([]planner.Param{{Name: "namespace", Required: true, Text: "the namespace of the policy"}}, named[1:], change))},
 		{c: c, compile: repairSelector, info: planner.Info{
 			Name: "policy_selector_repair", Family: planner.Network, Text: "Correct one label in the selector by which a policy finds its pods", Risk: incident.RiskHigh,
 			Params: slices.Concat([]planner.Param{{Name: "kind", Required: true, Values: []string{"CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "NetworkPolicy", "AuthorizationPolicy"}, Text: "the kind of the policy"}}, named,

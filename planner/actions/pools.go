@@ -72,6 +72,9 @@ type PoolState struct {
 	Why map[string]string
 	// Facts is the pool's own JSON.
 	Facts json.RawMessage
+	// provider that described it, and its object where it is one of the cluster.
+	provider provider
+	object   *Object
 }
 
 // can reports whether a change is possible, or why it is not.
@@ -107,13 +110,25 @@ type PoolChange struct {
 
 // PoolRequest is what a change comes to at a provider.
 type PoolRequest struct {
-	Write incident.Write
-	// Undo takes the write back; nil where the provider has no way.
-	Undo     *incident.Write
+	// Writes are sent in their order; each carries what it waits for.
+	Writes []incident.Write
+	// Undo takes writes back, where the provider has a way; Of counts from 1.
+	Undo     []incident.Write
 	Lasting  string
 	Verify   []incident.Check
-	Before   []incident.Check
 	Warnings []string
+	// More is how many nodes there are for a time beside those of the pool; negative
+	// where it is not told.
+	More int
+}
+
+// PoolNode is a node of a pool as Kubernetes knows it.
+type PoolNode struct {
+	Name, Version, Image string
+	Created              time.Time
+	Cordoned, Ready      bool
+	// Pods that a drain would evict.
+	Pods int
 }
 
 // PoolCloud is a provider whose API describes and changes the pools of one cluster.
@@ -121,9 +136,10 @@ type PoolRequest struct {
 type PoolCloud interface {
 	// Name of the provider, "AKS" or "GKE".
 	Name() string
-	// Describe reads a pool with what it is capable of now.
-	Describe(ctx context.Context, pool string) (*PoolState, error)
-	// Request gives the exact request for a change that the pool is capable of.
+	// Describe reads a pool with what it is capable of now; nil when there is no pool of
+	// the name. The nodes are those that the pool has in Kubernetes.
+	Describe(ctx context.Context, pool string, nodes []PoolNode) (*PoolState, error)
+	// Request gives the exact requests for a change that the pool is capable of.
 	Request(ctx context.Context, s *PoolState, ch PoolChange) (*PoolRequest, error)
 }
 
@@ -203,8 +219,8 @@ func (n *poolNodes) has(name string) bool {
 	return slices.ContainsFunc(n.nodes, func(o *Object) bool { return o.GetName() == name })
 }
 
-// pools are the actions on sets of nodes.
-func pools(c *Cluster) []*action {
+// poolMoves are the actions that move pods between sets of nodes.
+func poolMoves(c *Cluster) []*action {
 	return []*action{{c: c, compile: poolMove, info: planner.Info{
 		Name: "pool_move", Family: planner.Pools,
 		Text: "Move the pods of one set of nodes to another and keep the first one empty: uncordon, prove that they fit, cordon, evict",

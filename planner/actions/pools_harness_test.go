@@ -41,6 +41,7 @@ type scene struct {
 	session planner.Session
 	backend *actions.Backend
 	cfg     actions.Config
+	plan    int
 }
 
 // newScene serves objects, YAML documents.
@@ -84,6 +85,7 @@ func (s *scene) renew() {
 		s.t.Fatal(err)
 	}
 	s.session = cat.Session()
+	s.plan++
 }
 
 // place is the scheduler's allocator with the gates of Kubernetes 1.37.
@@ -113,6 +115,7 @@ func (s *scene) draft(name string, params ...string) planner.Draft {
 	if err != nil {
 		s.t.Fatalf("%s: %v", name, err)
 	}
+	actions.Covered(s.t, s.session.Action(name).Info(), d)
 	for i := range d.Writes {
 		d.Writes[i].ID = fmt.Sprintf("s1.%d", i+1)
 	}
@@ -150,7 +153,7 @@ func (s *scene) missing(param, part, name string, params ...string) {
 func (s *scene) do(ws []incident.Write) {
 	s.t.Helper()
 	for _, w := range ws {
-		if _, err := s.backend.Do(s.t.Context(), "plan-1", w); err != nil {
+		if _, err := s.backend.Do(s.t.Context(), fmt.Sprintf("plan-%d", s.plan), w); err != nil {
 			s.t.Fatalf("%s: %v", w.Say, err)
 		}
 	}
@@ -160,7 +163,7 @@ func (s *scene) do(ws []incident.Write) {
 func (s *scene) undo(d planner.Draft) {
 	s.t.Helper()
 	for _, w := range d.Undo {
-		if _, err := s.backend.Do(s.t.Context(), "plan-1", w); err != nil {
+		if _, err := s.backend.Do(s.t.Context(), fmt.Sprintf("plan-%d", s.plan), w); err != nil {
 			s.t.Fatalf("%s: %v", w.Say, err)
 		}
 	}

@@ -135,7 +135,7 @@ func patchQuota(ctx context.Context, c *Cluster, p params) (*draft, error) {
 		return nil, err
 	}
 	path, item := []string{"spec", "hard"}, -1
-	line := map[string]any{}
+	var line map[string]any
 	if o.Ref.Kind == "LimitRange" {
 		field := p.str("field")
 		if field == "" {

@@ -233,13 +233,15 @@ type edit struct {
 	// asked is the object that the parameters name; another than Object when a
 	// controller above it has to be changed.
 	asked *Object
-	// t is the template in Object; nil when the workload as a whole is meant.
-	t *template
+	// t is the template in Object; whole says that all its templates are meant, of
+	// which t is the first.
+	t     *template
+	whole bool
 }
 
 // what names the object, and the part of it where it has several.
 func (e *edit) what() string {
-	if e.t != nil && e.t.part != "" {
+	if !e.whole && e.t.part != "" && len(templates(e.Unstructured)) > 1 {
 		return e.Ref.String() + ", " + e.t.part
 	}
 	return e.Ref.String()
@@ -264,6 +266,20 @@ func (c *Cluster) find(ctx context.Context, p params) (*edit, error) {
 	}
 	e.t, err = pick(p, o, all, below)
 	return e, err
+}
+
+// findWhole is find for a change of a workload as a whole: its number or a restart of
+// all its pods. Where the parts have numbers of their own, as in Ray, one is meant.
+func (c *Cluster) findWhole(ctx context.Context, p params) (*edit, error) {
+	e, err := c.find(ctx, p)
+	if e == nil || e.t != nil && err == nil {
+		return e, err
+	}
+	if p.str("part") != "" || e.Ref.Group == "ray.io" {
+		return nil, err
+	}
+	e.t, e.whole = templates(e.Unstructured)[0], true
+	return e, nil
 }
 
 // top climbs from an object to the topmost controller that has pod templates. The
@@ -369,12 +385,13 @@ func (c *Cluster) templatePods(ctx context.Context, e *edit) ([]*corev1.Pod, err
 	if err != nil {
 		return nil, err
 	}
-	several := len(templates(e.Unstructured)) > 1
+	// A group of a LeaderWorkerSet is one replica: its pods go together.
+	several := len(templates(e.Unstructured)) > 1 && !e.whole && e.Ref.Kind != "LeaderWorkerSet"
 	return slices.DeleteFunc(all, func(pod *corev1.Pod) bool {
 		if ended(pod) {
 			return true
 		}
-		if !several || e.t == nil || e.t.label == "" || pod.Labels[e.t.label] == "" {
+		if !several || e.t.label == "" || pod.Labels[e.t.label] == "" {
 			return false
 		}
 		part := pod.Labels[e.t.label]

@@ -231,7 +231,7 @@ func (d *deck) field(at string) string {
 
 // deed is one case of an action: what it says, does, and leaves after its undo.
 type deed struct {
-	name, action, params string
+	action, params string
 	// objects served beside the common ones.
 	objects string
 	// say is a part of the draft's sentence; fields are read after the writes.
@@ -256,7 +256,7 @@ func (x deed) run(t *testing.T, base string) {
 	}
 	d := newDeck(t, objects...)
 	draft := d.must(x.action, given(x.params))
-	covered(t, d.session.Action(x.action).Info(), draft)
+	Covered(t, d.session.Action(x.action).Info(), draft)
 	if !strings.Contains(draft.Say, x.say) {
 		t.Errorf("it says %q, want %q", draft.Say, x.say)
 	}
@@ -298,32 +298,9 @@ func (x deed) run(t *testing.T, base string) {
 	}
 }
 
-// covered fails when a write needs a right that the action does not state.
-func covered(t *testing.T, info planner.Info, draft planner.Draft) {
-	t.Helper()
-	for _, w := range slices.Concat(draft.Writes, draft.Undo) {
-		resource, verbs := w.Resource, []string{"get"}
-		switch w.Verb {
-		case incident.VerbEvict:
-			resource, verbs = w.Resource+"/eviction", []string{"create"}
-		case incident.VerbDelete: // the mark comes before it
-			verbs = []string{"get", "patch", "delete"}
-		default:
-			verbs = append(verbs, w.Verb)
-		}
-		for _, v := range verbs {
-			if !slices.ContainsFunc(info.Rights, func(r planner.Right) bool {
-				return r.Group == w.Ref.Group && slices.Contains(r.Resources, resource) && slices.Contains(r.Verbs, v)
-			}) {
-				t.Errorf("%s writes %q but its rights lack %s on %s.%s", info.Name, w.Say, v, resource, w.Ref.Group)
-			}
-		}
-	}
-}
-
 // denial is a case that must not become a plan, and what is said instead.
 type denial struct {
-	name, action, params, objects string
+	action, params, objects string
 	// param is set for a *planner.Missing; else it is a *planner.Refused.
 	param string
 	says  []string

@@ -76,7 +76,7 @@ func paused(o *Object) bool {
 }
 
 func restart(ctx context.Context, c *Cluster, p params) (*draft, error) {
-	e, err := c.find(ctx, p)
+	e, err := c.findWhole(ctx, p)
 	if err != nil {
 		return nil, err
 	}

@@ -68,10 +68,10 @@ func setImage(ctx context.Context, c *Cluster, p params) (*draft, error) {
 		return nil, err
 	}
 	from, image := text(k.m, "image"), p.str("image")
-	switch {
-	case image == "":
+	switch image {
+	case "":
 		return nil, p.missing("image", "say which image container %s of %s shall run; now it is %s (rollout_undo goes back to an earlier one, redeploy_digest to the last good digest)", k.name, e.what(), from)
-	case image == from:
+	case from:
 		return nil, p.missing("image", "container %s of %s has the image %s already; give another one, or rollout_restart to pull it again", k.name, e.what(), image)
 	}
 	if _, err := name.ParseReference(image, name.WeakValidation); err != nil {
@@ -123,7 +123,7 @@ func sizes(e *edit) (path []string, ok bool) {
 }
 
 func scale(ctx context.Context, c *Cluster, p params) (*draft, error) {
-	e, err := c.find(ctx, p)
+	e, err := c.findWhole(ctx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -186,9 +186,33 @@ func rayReplicas(u *unstructured.Unstructured, group int) int64 {
 	return n
 }
 
+// replica is what one replica is made of: pods, GPUs asked for as extended resources,
+// and claims. A replica of a LeaderWorkerSet is a leader and size-1 workers.
+func (e *edit) replica() (pods, gpus, claims int, err error) {
+	times := []int{1}
+	list := []*template{e.t}
+	if e.Ref.Kind == "LeaderWorkerSet" {
+		size, ok, _ := unstructured.NestedInt64(e.Object.Object, "spec", "leaderWorkerTemplate", "size")
+		if !ok {
+			size = 1
+		}
+		all := templates(e.Unstructured)
+		list, times = []*template{all[0], all[len(all)-1]}, []int{1, max(0, int(size)-1)}
+	}
+	for i, t := range list {
+		s, err := t.typed()
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		n := times[i]
+		pods, gpus, claims = pods+n, gpus+n*requestedGPUs(s), claims+n*len(s.ResourceClaims)
+	}
+	return pods, gpus, claims, nil
+}
+
 // scaled says whom a change of the number hurts, and what proves it.
 func (d *draft) scaled(ctx context.Context, e *edit, from, to int64) error {
-	spec, err := e.t.typed()
+	each, gpus, claims, err := e.replica()
 	if err != nil {
 		return err
 	}
@@ -209,10 +233,10 @@ func (d *draft) scaled(ctx context.Context, e *edit, from, to int64) error {
 		if d.Blast.PodCount > 0 {
 			d.Lasting = "what the stopped pods held in memory and in emptyDir volumes"
 		}
-	} else if n := requestedGPUs(spec); n > 0 {
-		d.Warnings = append(d.Warnings, fmt.Sprintf("%d more pod(s) ask for %d GPU(s)", to-from, n*int(to-from)))
-	} else if len(spec.ResourceClaims) > 0 {
-		d.Warnings = append(d.Warnings, fmt.Sprintf("%d more pod(s) ask for devices by %d claim(s) each", to-from, len(spec.ResourceClaims)))
+	} else if more := int(to - from); gpus > 0 {
+		d.Warnings = append(d.Warnings, fmt.Sprintf("%d more pod(s) ask for %d GPU(s)", each*more, gpus*more))
+	} else if claims > 0 {
+		d.Warnings = append(d.Warnings, fmt.Sprintf("%d more pod(s) ask for devices by %d claim(s)", each*more, claims*more))
 	}
 	if to == 0 {
 		d.Risk = incident.RiskHigh

@@ -113,7 +113,7 @@ func TestArgs(t *testing.T) {
 		"a field of the pod": {action: "patch_args", params: onServe + "container=serve; what=VLLM_NIXL_SIDE_CHANNEL_HOST from status.podIP", pods: 2, gpus: 4, verify: done, say: "add env VLLM_NIXL_SIDE_CHANNEL_HOST=the pod's status.podIP", fields: map[string]string{at + "env[2].valueFrom.fieldRef.fieldPath": "status.podIP"}},
 		"everything":         {action: "patch_args", params: onServe + `container=proxy; command=["proxy"]; args=["--port","1"]`, pods: 2, gpus: 4, verify: done, say: `set the command from ["sh" "-c"`, fields: map[string]string{"Deployment/ml/serve spec.template.spec.containers[1].args": `["--port","1"]`}},
 		"of an InferenceService": {
-			action: "patch_args", params: "kind=InferenceService; namespace=ml; name=bert; set=--dtype=bfloat16", verify: []string{CheckReady}, say: "container kserve-container of InferenceService ml/bert, predictor: set --dtype from half to bfloat16",
+			action: "patch_args", params: "kind=InferenceService; namespace=ml; name=bert; set=--dtype=bfloat16", verify: []string{CheckReady}, say: "container kserve-container of InferenceService ml/bert: set --dtype from half to bfloat16",
 			fields: map[string]string{"InferenceService/ml/bert spec.predictor.model.args": `["--dtype=bfloat16"]`},
 		},
 		"where the image had its own": {action: "patch_args", params: "kind=Deployment; namespace=ml; name=halted; set=--x=1", verify: nil, say: "add --x=1", warn: []string{"CMD", "paused"}},

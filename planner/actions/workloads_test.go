@@ -21,6 +21,10 @@ func TestRollouts(t *testing.T) {
 			action: "rollout_restart", params: "kind=Pod; namespace=ml; name=serve-3-b", say: "Deployment ml/serve", pods: 2, gpus: 4, verify: rollout,
 			warn: []string{"Pod ml/serve-3-b is made by Deployment ml/serve, which is changed instead"},
 		},
+		"restart of groups": {
+			action: "rollout_restart", params: "kind=LeaderWorkerSet; namespace=ml; name=llm", say: "Restart the pods of LeaderWorkerSet ml/llm", pods: 1, gpus: 8, verify: []string{CheckReady}, warn: []string{"whole groups"},
+			fields: map[string]string{`LeaderWorkerSet.leaderworkerset.x-k8s.io/ml/llm spec.leaderWorkerTemplate.leaderTemplate.metadata.annotations.kubectl\.kubernetes\.io/restartedAt`: "2026-03-01T12:00:00Z"},
+		},
 		"restart on delete": {
 			action: "rollout_restart", params: "kind=DaemonSet; namespace=ml; name=agent", say: "DaemonSet ml/agent", warn: []string{"OnDelete"},
 		},
@@ -129,6 +133,10 @@ func TestScale(t *testing.T) {
 			action: "scale", params: "kind=RayCluster.ray.io; namespace=ml; name=ray; part=gpu; replicas=3", say: "from 2 to 3", verify: []string{CheckScheduled, CheckReady},
 			fields: map[string]string{"RayCluster.ray.io/ml/ray spec.workerGroupSpecs[0].replicas": "3"},
 		},
+		"whole groups": {
+			action: "scale", params: "kind=LeaderWorkerSet; namespace=ml; name=llm; replicas=3", say: "Scale LeaderWorkerSet ml/llm from 1 to 3", verify: []string{CheckScheduled, CheckReady}, warn: []string{"4 more pod(s) ask for 32 GPU(s)"},
+			fields: map[string]string{"LeaderWorkerSet.leaderworkerset.x-k8s.io/ml/llm spec.replicas": "3"},
+		},
 		"an InferenceService": {
 			action: "scale", params: "kind=InferenceService; namespace=ml; name=bert; replicas=2", say: "from 1 to 2", verify: []string{CheckScheduled, CheckReady},
 			fields: map[string]string{"InferenceService/ml/bert spec.predictor.minReplicas": "2"},
@@ -138,6 +146,7 @@ func TestScale(t *testing.T) {
 		"no number":   {action: "scale", params: onServe, param: "replicas", says: []string{"now 2"}},
 		"the same":    {action: "scale", params: onServe + "replicas=2", param: "replicas", says: []string{"already"}},
 		"less":        {action: "scale", params: onServe + "replicas=-1", param: "replicas", says: []string{"less than none"}},
+		"which group": {action: "scale", params: "kind=RayCluster.ray.io; namespace=ml; name=ray; replicas=3", param: "part", says: []string{"head, gpu"}},
 		"a DaemonSet": {action: "scale", params: "kind=DaemonSet; namespace=ml; name=agent; replicas=1", says: []string{"no number of replicas"}},
 	})
 }

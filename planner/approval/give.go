@@ -83,7 +83,7 @@ func (d *Desk) Give(ctx context.Context, plan incident.Plan, digest, word string
 	case word == incident.Rejected && a.Comment == "":
 		return refuse(Unknown, "a rejection says why")
 	}
-	if word != incident.Commented && !(word != incident.Approved && mayWithdraw(by, plan, earlier)) {
+	if word != incident.Commented && (word == incident.Approved || !mayWithdraw(by, plan, earlier)) {
 		if err := d.Reviewer.MayApprove(ctx, by, plan); err != nil {
 			return refuse(NoRight, "%s may not decide on the plan: %v", by.Name, err)
 		}

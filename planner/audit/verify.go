@@ -128,7 +128,7 @@ func (m Must) in(e Entry) bool {
 func ParseHead(s string) (Head, error) {
 	var h Head
 	if n, err := fmt.Sscanf(s, "%d:%s", &h.Seq, &h.Hash); n != 2 || err != nil || h.Seq == 0 || s != h.String() {
-		return Head{}, errors.New("a head is written SEQ:HASH, such as 12:sha256:3f...")
+		return Head{}, errors.New("a head is written SEQ:HASH, such as 12:sha256:3f0a, with the whole hash")
 	}
 	return h, nil
 }

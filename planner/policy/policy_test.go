@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"io/fs"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -87,6 +88,28 @@ func TestShippedCases(t *testing.T) {
 	for _, r := range p.Rules() {
 		if !named[r.Name] {
 			t.Errorf("no case reaches the rule %s", r.Name)
+		}
+	}
+}
+
+// TestExample holds the example of a policy against its cases.
+func TestExample(t *testing.T) {
+	t.Parallel()
+	dir := os.DirFS("../../deploy/policy")
+	p, err := New(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cases, err := Cases(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(cases) < 8 {
+		t.Errorf("%d cases", len(cases))
+	}
+	for _, r := range p.Test(t.Context(), cases) {
+		for _, problem := range r.Problems {
+			t.Errorf("%s: %s (%v)", r.Case.Name, problem, rulesOf(r.Got))
 		}
 	}
 }
@@ -260,7 +283,7 @@ func TestFilesThatAreRefused(t *testing.T) {
 		"no reason":         {"rules: [{name: x, when: 'true', verdict: deny}]", "reason is empty"},
 		"bad name":          {"rules: [{name: 'X y', when: 'true', verdict: deny, reason: r}]", "lower-case"},
 		"a gate's name":     {"rules: [{name: circuit-breaker, when: 'true', verdict: allow, reason: r}]", "gate"},
-		"a misspelt field":  {"rules: [{name: x, when: \"action.nmae == 'drain'\", verdict: deny, reason: r}]", "nmae"},
+		"a misspelt field":  {"rules: [{name: x, when: \"action.title == 'drain'\", verdict: deny, reason: r}]", "title"},
 		"an unknown name":   {"rules: [{name: x, when: \"subject == 'drain'\", verdict: deny, reason: r}]", "subject"},
 		"no boolean":        {"rules: [{name: x, when: action.name, verdict: deny, reason: r}]", "not true or false"},
 		"step in a plan":    {"rules: [{name: x, scope: plan, when: \"action.name == 'a'\", verdict: deny, reason: r}]", "action"},
@@ -401,6 +424,7 @@ func TestStrictestWins(t *testing.T) {
 	t.Parallel()
 	verdicts := []string{incident.Allow, incident.AskOne, incident.AskTwo, incident.Deny}
 	families := []string{"workloads", "placement", "pools", "disks", ""}
+	base := mustNew(t)
 	rapid.Check(t, func(rt *rapid.T) {
 		var b strings.Builder
 		b.WriteString("rules:\n")
@@ -414,7 +438,7 @@ func TestStrictestWins(t *testing.T) {
 			b.WriteString("- {name: r" + string(rune('a'+i)) + ", scope: " + rapid.SampledFrom([]string{"step", "plan"}).Draw(rt, "scope") + ", when: '" + map[bool]string{true: "true", false: "false"}[on] + "', verdict: " + v + ", reason: r}\n")
 		}
 		in := plain(t, func(in *Input) { in.Steps[0].Action.Family = rapid.SampledFrom(families).Draw(rt, "family") })
-		before := mustNew(t).Decide(t.Context(), in)
+		before := base.Decide(t.Context(), in)
 		d := mustNew(t, b.String()).Decide(t.Context(), in)
 		got := weight(d.Verdict)
 		if got < strict {
@@ -491,4 +515,22 @@ func FuzzPolicy(f *testing.F) {
 			t.Errorf("%+v", d)
 		}
 	})
+}
+
+func BenchmarkNew(b *testing.B) {
+	for b.Loop() {
+		if _, err := New(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDecide(b *testing.B) {
+	p := mustNew(b)
+	in := plain(b, nil)
+	for b.Loop() {
+		if d := p.Decide(b.Context(), in); d.Verdict != incident.AskOne {
+			b.Fatal(d)
+		}
+	}
 }

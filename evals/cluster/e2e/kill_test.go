@@ -62,90 +62,98 @@ func TestKilledExecutor(t *testing.T) {
 	}
 }
 
+// round is one plan on a world of its own: a node to cordon, a claim to delete, a
+// Deployment without pods to change.
+type round struct {
+	n      int
+	ns, id string
+	point  string
+}
+
 // kill -9 at every point between two things that an executor does: another process
 // takes the plan up and completes it; every object was written as often as planned, by
 // the API server's own log; and what the journal says stands, stands.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	c := openClinic(t, controlplane.Options{})
-	c.run(t, []scenario.Group{gpus("kill", 1, 1)})
-	// Each round has a world of its own: a node to cordon, a claim to delete, a
-	// Deployment without pods to change.
+	c.run(t, []scenario.Group{gpus("kill", 1, 1)}, scenario.Step{Apply: `{{class "kill.example.com" "kill.example.com"}}`})
+	kubeconfig := c.kubeconfigOf(t, annToken)
+	var cut []round
 	for n := 1; ; n++ {
-		ns := fmt.Sprintf("kill-%d", n)
-		c.run(t, []scenario.Group{{Prefix: ns, Count: 1}}, scenario.Step{Apply: `{{class "kill.example.com" "kill.example.com"}}
-{{claim "` + ns + `" "orphan" "kill.example.com" 1 ""}}
-` + strings.Replace(deployment(ns, "serve", "", ""), "replicas: 1", "replicas: 0", 1)})
-		plan := c.plan(t, app.PlanRequest{File: []byte(fmt.Sprintf(`
+		r := round{n: n, ns: fmt.Sprintf("kill-%d", n)}
+		c.run(t, []scenario.Group{{Prefix: r.ns, Count: 1}}, scenario.Step{Apply: `{{claim "` + r.ns + `" "orphan" "kill.example.com" 1 ""}}
+` + strings.Replace(deployment(r.ns, "serve", "", ""), "replicas: 1", "replicas: 0", 1)})
+		r.id = c.plan(t, app.PlanRequest{File: fmt.Appendf(nil, `
 reason: tidy up
 steps:
 - {action: cordon, params: {node: %[1]s-1}}
 - {action: claim_delete, params: {namespace: %[1]s, claim: orphan}}
 - {action: set_image, params: {kind: Deployment, namespace: %[1]s, name: serve, container: main, image: "registry.example.com/serve:2"}}
-`, ns))})
-		id := plan.Plan.ID
-		c.approve(t, id, bobToken)
-		before := len(c.writes(t))
-
+`, r.ns)}).Plan.ID
+		c.approve(t, r.id, bobToken)
 		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledExecutor$", "-test.v")
-		cmd.Env = append(os.Environ(), "GUMSHOE_TEST_PLAN="+id, "GUMSHOE_TEST_POINT="+strconv.Itoa(n),
-			"GUMSHOE_TEST_KUBECONFIG="+c.kubeconfigOf(t, annToken), "GUMSHOE_TEST_STATE="+c.state, "GUMSHOE_TEST_RULES="+c.rules)
+		cmd.Env = append(os.Environ(), "GUMSHOE_TEST_PLAN="+r.id, "GUMSHOE_TEST_POINT="+strconv.Itoa(n), "GUMSHOE_TEST_KUBECONFIG="+kubeconfig, "GUMSHOE_TEST_STATE="+c.state, "GUMSHOE_TEST_RULES="+c.rules)
 		out, err := cmd.CombinedOutput()
-		point := "the end"
-		if i := strings.Index(string(out), "killed at "); i >= 0 {
-			point, _, _ = strings.Cut(string(out)[i+len("killed at "):], "\n")
-		}
 		if x, ok := errors.AsType[*exec.ExitError](err); err != nil && (!ok || x.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL) {
 			t.Fatalf("point %d: %v\n%s", n, err, out)
 		}
-		if err != nil {
-			c.takeUp(t, id, point)
+		if err == nil {
+			break // there are no more points
 		}
-		node, err := c.client.CoreV1().Nodes().Get(t.Context(), ns+"-1", metav1.GetOptions{})
-		if err != nil || !node.Spec.Unschedulable {
-			t.Errorf("killed at %s: the node is not cordoned: %v", point, err)
-		}
-		d, err := c.client.AppsV1().Deployments(ns).Get(t.Context(), "serve", metav1.GetOptions{})
-		if err != nil || !strings.HasSuffix(d.Spec.Template.Spec.Containers[0].Image, ":2") {
-			t.Errorf("killed at %s: the image is not set: %v", point, err)
-		}
-		want := []string{"patch nodes " + ns + "-1", "patch resourceclaims orphan", "delete resourceclaims orphan", "patch deployments serve"}
-		var got []string
-		soon(t, "the audit log of "+ns, func(context.Context) (bool, error) {
-			got = c.writes(t)[before:]
-			return len(got) >= len(want), nil
-		})
-		// A mark may be made twice when the process ends between it and the delete that
-		// it announces; a change never is.
-		got = slices.CompactFunc(got, func(a, b string) bool { return a == b && a == "patch resourceclaims orphan" })
-		if !slices.Equal(got, want) {
-			t.Errorf("killed at %d (%s): the server saw %q, want %q", n, point, got, want)
-		}
-		if point == "the end" {
-			t.Logf("%d points", n-1)
-			if n < 30 {
-				t.Errorf("only %d points were tried", n-1)
-			}
-			break
-		}
+		_, after, _ := strings.Cut(string(out), "killed at ")
+		r.point, _, _ = strings.Cut(after, "\n")
+		cut = append(cut, r)
+	}
+	t.Logf("%d points", len(cut))
+	if len(cut) < 30 {
+		t.Errorf("only %d points were tried", len(cut))
+	}
+	for _, r := range cut { // by now the leases of the killed are over
+		c.takeUp(t, r)
+	}
+	log := c.writes(t)
+	for _, r := range cut {
+		c.holds(t, r, log)
 	}
 	c.whole(t)
 }
 
 // takeUp goes on with a plan whose executor was killed.
-func (c *clinic) takeUp(t *testing.T, id, point string) {
+func (c *clinic) takeUp(t *testing.T, cut round) {
 	t.Helper()
-	soon(t, "the plan that was cut off at "+point, func(ctx context.Context) (bool, error) {
+	soon(t, fmt.Sprintf("the plan that was cut off at %d (%s)", cut.n, cut.point), func(ctx context.Context) (bool, error) {
 		var r planner.Record
 		var err error
 		c.as(t, annToken, func(p *app.Plans) {
-			p.Lease = shortLease
-			p.Emit = nil
-			r, err = p.Execute(ctx, id, "", "cli")
+			p.Lease, p.Emit = shortLease, nil
+			r, err = p.Execute(ctx, cut.id, "", "cli")
 		})
 		if w, ok := errors.AsType[*planner.Withheld](err); ok && w.Final && r.State == incident.PlanVerified {
 			return true, nil // it was killed after its end
 		}
 		return err == nil && r.State == incident.PlanVerified, err
 	})
+}
+
+// holds checks the world of a round, and how often each object of it was written.
+func (c *clinic) holds(t *testing.T, r round, log []string) {
+	t.Helper()
+	node, err := c.client.CoreV1().Nodes().Get(t.Context(), r.ns+"-1", metav1.GetOptions{})
+	if err != nil || !node.Spec.Unschedulable {
+		t.Errorf("killed at %d (%s): the node is not cordoned: %v", r.n, r.point, err)
+	}
+	d, err := c.client.AppsV1().Deployments(r.ns).Get(t.Context(), "serve", metav1.GetOptions{})
+	if err != nil || !strings.HasSuffix(d.Spec.Template.Spec.Containers[0].Image, ":2") {
+		t.Errorf("killed at %d (%s): the image is not set: %v", r.n, r.point, err)
+	}
+	want := []string{"patch nodes " + r.ns + "-1", "patch resourceclaims " + r.ns + "/orphan", "delete resourceclaims " + r.ns + "/orphan", "patch deployments " + r.ns + "/serve"}
+	mine := slices.DeleteFunc(slices.Clone(log), func(s string) bool {
+		return !strings.Contains(s, " "+r.ns+"/") && !strings.HasSuffix(s, " "+r.ns+"-1")
+	})
+	// A mark may be made twice when the process ends between it and the delete that it
+	// announces; a change never is.
+	mine = slices.CompactFunc(mine, func(a, b string) bool { return a == b && a == want[1] })
+	if !slices.Equal(mine, want) {
+		t.Errorf("killed at %d (%s): the server saw %q, want %q", r.n, r.point, mine, want)
+	}
 }

@@ -26,12 +26,13 @@ import (
 const (
 	annToken = "ann-token"
 	bobToken = "bob-token"
+	calToken = "cal-token"
 	eveToken = "eve-token"
 )
 
 // people are the users of a control plane on which plans are made.
 func people() map[string]string {
-	return map[string]string{"ann": annToken, "bob": bobToken, "eve": eveToken}
+	return map[string]string{"ann": annToken, "bob": bobToken, "cal": calToken, "eve": eveToken}
 }
 
 // clinic is a cluster with people who may change it, and a store for plans.
@@ -41,7 +42,7 @@ type clinic struct {
 	state, rules string
 }
 
-// openClinic starts a control plane on which ann and bob may change things and eve may
+// openClinic starts a control plane on which ann, bob and cal may change things and eve may
 // only read.
 func openClinic(t *testing.T, o controlplane.Options) *clinic {
 	t.Helper()
@@ -54,6 +55,7 @@ func openClinic(t *testing.T, o controlplane.Options) *clinic {
 	all := rbacv1.PolicyRule{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}}
 	c.grant(t, "ann", "", all)
 	c.grant(t, "bob", "", all)
+	c.grant(t, "cal", "", all)
 	c.grant(t, "eve", "", reading("*", "*"))
 	return c
 }
@@ -168,7 +170,7 @@ func (c *clinic) whole(t *testing.T) {
 }
 
 // writes lists the requests of people, by the API server's own log, that changed
-// something: "patch nodes a", sorted by time. Dry runs and reviews change nothing.
+// something: "patch nodes a", "delete pods ns/b", in the order of time. Dry runs and reviews change nothing.
 func (c *clinic) writes(t *testing.T) []string {
 	t.Helper()
 	log, err := c.cp.AuditLog()
@@ -187,7 +189,11 @@ func (c *clinic) writes(t *testing.T) []string {
 		if r.Object.Subresource != "" {
 			what += "/" + r.Object.Subresource
 		}
-		out = append(out, r.Verb+" "+what+" "+r.Object.Name)
+		name := r.Object.Name
+		if r.Object.Namespace != "" {
+			name = r.Object.Namespace + "/" + name
+		}
+		out = append(out, r.Verb+" "+what+" "+name)
 	}
 	return out
 }

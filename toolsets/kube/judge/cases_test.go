@@ -77,6 +77,8 @@ func (s *scene) check(t *testing.T, res tool.Result) {
 			t.Errorf("healthy, and yet %s %s on %s", f.Role, f.Code, f.Subject)
 		case s.Quiet && f.Role == incident.Fault:
 			t.Errorf("no fault is wanted, and yet %s on %s", f.Code, f.Subject)
+		case slices.Contains(s.Absent, f.Code):
+			t.Errorf("must not say %s: %s", f.Code, f.Message)
 		case trouble && slices.Contains(s.NoneOf, f.Code):
 			t.Errorf("must not find %s", f.Code)
 		case f.Role == incident.Fault && slices.Contains(s.broken, f.Code) && !s.wants(f.Code):

@@ -44,10 +44,12 @@ type scene struct {
 	Healthy bool     `json:"healthy"`
 	Quiet   bool     `json:"quiet"`
 	NoneOf  []string `json:"none_of"`
-	Edges   []string `json:"edges"`
-	NoEdge  []string `json:"no_edge"`
-	Text    []string `json:"text"`
-	NoText  []string `json:"no_text"`
+	// Absent are codes that must not be found in any role.
+	Absent []string `json:"absent"`
+	Edges  []string `json:"edges"`
+	NoEdge []string `json:"no_edge"`
+	Text   []string `json:"text"`
+	NoText []string `json:"no_text"`
 
 	objects []map[string]any
 	broken  []string

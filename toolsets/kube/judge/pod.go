@@ -37,7 +37,9 @@ func (j *judge) podTool(ctx context.Context, in PodIn) (tool.Output[Judged], err
 	if err != nil {
 		return tool.Output[Judged]{}, err
 	}
-	return j.judgePod(ctx, p).output(), nil
+	v := j.judgePod(ctx, p)
+	j.fallback(ctx, v, p)
+	return v.output(), nil
 }
 
 // above adds what controls a pod's controller: the Deployment of a ReplicaSet, the

@@ -190,6 +190,9 @@ func (j *judge) deployment(ctx context.Context, d *appsv1.Deployment) *verdict {
 		}
 		pods := j.worst(ctx, v, d.Namespace, d.Spec.Selector, current.UID)
 		j.deadlock(v, d, current, sets, pods)
+		if len(v.findings) > before {
+			j.fallbackOf(v, v.subject, d.Spec.Template, servingSet(d, current, sets))
+		}
 	} else {
 		j.worst(ctx, v, d.Namespace, d.Spec.Selector, "")
 	}
