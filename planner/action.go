@@ -65,6 +65,9 @@ type Info struct {
 	// Risk is the least risk of the action; a draft may raise it.
 	Risk   incident.Risk
 	Rights []Right
+	// Contains says that the action keeps a trouble from spreading and does not end it:
+	// that the cause is still found afterwards is no failure.
+	Contains bool
 	// Undo says how it is taken back, or why it cannot be; Verify how it is proved.
 	Undo, Verify string
 	// Sources are the documents that the behaviour was taken from.

@@ -273,9 +273,18 @@ func (b *Builder) proof(ctx context.Context, session Session, r Request, p *inci
 		return fmt.Errorf("what is wrong around the targets already cannot be seen: %w", err)
 	}
 	p.Baseline = known
-	if r.Cause != nil && len(around) > 0 {
-		p.Before = append(p.Before, incident.Check{Kind: "finding", Subject: around[0], Params: map[string]string{"code": r.Cause.Code}, Say: fmt.Sprintf("%s is found at %s", r.Cause.Code, around[0])})
-		for _, x := range around[:min(symptoms, len(around))] {
+	if r.Cause != nil {
+		found, err := b.found(ctx, r.Cause, around[:min(symptoms, len(around))])
+		if err != nil {
+			return err
+		}
+		if len(found) > 0 {
+			p.Before = append(p.Before, incident.Check{Kind: "finding", Subject: found[0], Params: map[string]string{"code": r.Cause.Code}, Say: fmt.Sprintf("%s is found at %s", r.Cause.Code, found[0])})
+		}
+		if contains(session, p.Steps) {
+			found = nil
+		}
+		for _, x := range found {
 			p.Verify = append(p.Verify, incident.Check{Kind: "no_finding", Subject: x, Params: map[string]string{"code": r.Cause.Code}, Say: fmt.Sprintf("%s is no longer found at %s", r.Cause.Code, x), Within: settle})
 		}
 	}
@@ -283,6 +292,34 @@ func (b *Builder) proof(ctx context.Context, session Session, r Request, p *inci
 		p.Verify = append(p.Verify, incident.Check{Kind: "no_new_findings", Subject: x, Params: map[string]string{"baseline": strings.Join(known, "\n")}, Say: fmt.Sprintf("around %s there is no fault that was not there before", x), Within: settle})
 	}
 	return nil
+}
+
+// found gives where the cause can be seen now: at what will remain, else where it was
+// seen first. That it is not seen where it never was would prove nothing.
+func (b *Builder) found(ctx context.Context, c *incident.PlanCause, remain []incident.Ref) ([]incident.Ref, error) {
+	var out []incident.Ref
+	for _, l := range [][]incident.Ref{remain, c.Symptoms, {c.Subject}} {
+		for _, x := range l {
+			seen, err := b.Around.Baseline(ctx, x)
+			if err != nil {
+				return nil, fmt.Errorf("whether %s is found at %s cannot be seen: %w", c.Code, x, err)
+			}
+			if slices.ContainsFunc(seen, func(s string) bool { return strings.HasPrefix(s, c.Code+" ") }) {
+				out = append(out, x)
+			}
+		}
+		if len(out) > 0 {
+			break
+		}
+	}
+	return out, nil
+}
+
+// contains reports whether the steps only keep a trouble from spreading.
+func contains(session Session, steps []incident.Step) bool {
+	return !slices.ContainsFunc(steps, func(s incident.Step) bool {
+		return s.Source == nil && !session.Action(s.Action).Info().Contains
+	})
 }
 
 // maxAround bounds how many objects are looked at before and after.

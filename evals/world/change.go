@@ -273,3 +273,32 @@ func names(path string) []string {
 	flush()
 	return out
 }
+
+// Put puts a value at a path of a document; what leads there has to be there.
+func Put(doc any, path string, value any) error {
+	steps := names(path)
+	if len(steps) == 0 {
+		return fmt.Errorf("path %q names nothing", path)
+	}
+	last := steps[len(steps)-1]
+	above := doc
+	for _, n := range steps[:len(steps)-1] {
+		next, ok := at(above, strings.ReplaceAll(n, ".", `\.`))
+		if !ok {
+			return fmt.Errorf("path %q: there is no %s", path, n)
+		}
+		above = next
+	}
+	switch t := above.(type) {
+	case map[string]any:
+		t[last] = value
+		return nil
+	case []any:
+		var i int
+		if n, err := fmt.Sscanf(last, "%d", &i); n == 1 && err == nil && i >= 0 && i < len(t) {
+			t[i] = value
+			return nil
+		}
+	}
+	return fmt.Errorf("path %q: there is no place for %s", path, last)
+}

@@ -54,7 +54,8 @@ func (w *World) roll(ctx context.Context, spec evals.Roll) error {
 	case "Job":
 		err = r.job(ctx, u)
 	case "Pod":
-		err = r.pod(ctx, u)
+		err = r.start(ctx, u)
+	case "Service": // only its endpoints, below
 	default:
 		err = fmt.Errorf("roll: %s has no controller here; say with apply what becomes of it", spec.Kind)
 	}
@@ -483,9 +484,6 @@ func (r *roller) job(ctx context.Context, u *unstructured.Unstructured) error {
 	_, err = r.w.apply(ctx, status(u, map[string]any{"active": int64(len(pods)), "ready": count(pods, isReady), "startTime": r.w.cfg.Bundle.Clock().UTC().Format("2006-01-02T15:04:05Z")}))
 	return err
 }
-
-// pod places and runs a single pod.
-func (r *roller) pod(ctx context.Context, u *unstructured.Unstructured) error { return r.start(ctx, u) }
 
 // matches reports whether a Service's selector means a pod.
 func matches(selector map[string]string, p *unstructured.Unstructured) bool {

@@ -122,7 +122,7 @@ func (w *World) fail(answer string, s evals.Seen) (*http.Response, error) {
 	case evals.AnswerConflict:
 		st = apierrors.NewConflict(gr, s.Name, errors.New("the object has been modified; please apply your changes to the latest version and try again"))
 	case evals.AnswerThrottled:
-		st = apierrors.NewTooManyRequests("too many requests, please try again later", 1)
+		st = apierrors.NewTooManyRequests("too many requests, please try again later", 0)
 	case evals.AnswerBroken:
 		st = apierrors.NewInternalError(errors.New("etcdserver: request timed out"))
 	default:
@@ -134,11 +134,7 @@ func (w *World) fail(answer string, s evals.Seen) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := http.Header{"Content-Type": {"application/json"}}
-	if status.Details != nil && status.Details.RetryAfterSeconds > 0 {
-		h.Set("Retry-After", strconv.Itoa(int(status.Details.RetryAfterSeconds)))
-	}
-	return &http.Response{StatusCode: int(status.Code), Status: fmt.Sprint(status.Code), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: h, Body: io.NopCloser(bytes.NewReader(raw)), ContentLength: int64(len(raw))}, nil
+	return &http.Response{StatusCode: int(status.Code), Status: fmt.Sprint(status.Code), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(bytes.NewReader(raw)), ContentLength: int64(len(raw))}, nil
 }
 
 // mutation reads a request; nil means that it changes nothing.

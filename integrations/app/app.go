@@ -26,6 +26,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/event"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/investigate"
+	"github.com/gumshoe-ai/gumshoe/agent/llm"
 	"github.com/gumshoe-ai/gumshoe/agent/redact"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/agent/triage"
@@ -60,6 +61,8 @@ type App struct {
 	closers  []func() error
 	// journal is nil where nothing is kept.
 	journal *journal
+	// model answers in place of the configured one; nil means the configuration's.
+	model llm.Model
 }
 
 // New wires an App to the cluster or bundle that the configuration names. It
@@ -210,6 +213,9 @@ func (a *App) Investigate(ctx context.Context, q incident.Question, sink event.S
 		return incident.Report{}, err
 	}
 	defer closer()
+	if a.model != nil {
+		model = a.model
+	}
 	known, err := proposable()
 	if err != nil {
 		return incident.Report{}, err

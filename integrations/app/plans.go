@@ -43,6 +43,10 @@ type Plans struct {
 	Sleep func(context.Context, time.Duration) error
 	// Emit shows what happens to whoever watches.
 	Emit func(event.Event)
+	// Now replaces the clock where it is set.
+	Now func() time.Time
+	// Checks wraps what answers checks during an execution; it may be nil.
+	Checks func(planner.Checker) planner.Checker
 }
 
 // OpenPlans opens the plans of a configuration. Without an App, what needs the
@@ -56,6 +60,11 @@ func OpenPlans(cfg Config, a *App) (*Plans, error) {
 	if err != nil {
 		return nil, err
 	}
+	return plansIn(cfg, a, rules, s)
+}
+
+// plansIn opens the plans in a store, which is closed with them.
+func plansIn(cfg Config, a *App, rules *policy.Policy, s *file.Store) (_ *Plans, err error) {
 	p := &Plans{app: a, cfg: cfg, store: s, rules: rules}
 	mask := redact.New().String
 	if a != nil {
@@ -64,7 +73,7 @@ func OpenPlans(cfg Config, a *App) (*Plans, error) {
 	if p.seal, err = openSeal(cfg, s, mask); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
-	p.desk = &planner.Desk{Journal: s, Trail: p.seal, Now: time.Now, Emit: p.emit}
+	p.desk = &planner.Desk{Journal: s, Trail: p.seal, Now: p.now, Emit: p.emit}
 	return p, nil
 }
 
@@ -78,7 +87,12 @@ func (p *Plans) emit(e event.Event) {
 }
 
 // now is the clock of plans: approvals are given in the present, also on a bundle.
-func (p *Plans) now() time.Time { return time.Now() }
+func (p *Plans) now() time.Time {
+	if p.Now != nil {
+		return p.Now()
+	}
+	return time.Now()
+}
 
 // PlanRequest asks for a plan.
 type PlanRequest struct {
@@ -510,17 +524,21 @@ func (p *Plans) executor(ctx context.Context, as, surface string) (*planner.Exec
 	if err != nil {
 		return nil, who, err
 	}
-	backends, err := p.app.backends(actions.NewBackend(dyn), false)
-	if err != nil {
-		return nil, who, err
-	}
 	sleep := p.Sleep
 	if sleep == nil {
 		sleep = wait
 	}
+	backends, err := p.app.backends(actions.NewBackend(dyn).Waiting(sleep), false)
+	if err != nil {
+		return nil, who, err
+	}
+	var checker planner.Checker = cat.NewChecker(looker{p.app}, p.rules.Settings().AllowProbe)
+	if p.Checks != nil {
+		checker = p.Checks(checker)
+	}
 	return &planner.Executor{
 		Journal: p.store, Consent: p, Trail: p.seal, Backends: backends,
-		Checker: cat.NewChecker(looker{p.app}, p.rules.Settings().AllowProbe), Now: p.now, Sleep: sleep, Emit: p.emit,
+		Checker: checker, Now: p.now, Sleep: sleep, Emit: p.emit,
 		ClusterUID: uid, Boundary: p.Boundary, Lease: p.Lease,
 	}, who, nil
 }

@@ -175,6 +175,11 @@ func recorded(ctx context.Context, b *bundle.Bundle, closer func() error) (*sour
 	if err != nil {
 		return nil, errors.Join(&tool.Error{Kind: tool.Unreachable, User: "bundle: " + err.Error(), Err: err}, closer())
 	}
+	return recordedAt(ctx, b, srv.RESTConfig(), closer)
+}
+
+// recordedAt is a bundle whose Kubernetes API is there already.
+func recordedAt(ctx context.Context, b *bundle.Bundle, rc *rest.Config, closer func() error) (*source, error) {
 	metrics, err := recordedMetrics(b)
 	if err != nil {
 		return nil, errors.Join(err, closer())
@@ -192,7 +197,7 @@ func recorded(ctx context.Context, b *bundle.Bundle, closer func() error) (*sour
 		return nil, errors.Join(err, closer())
 	}
 	return &source{
-		rest:     srv.RESTConfig(),
+		rest:     rc,
 		cluster:  first(b.Manifest.Cluster, "bundle"),
 		now:      b.Clock,
 		close:    func() error { return errors.Join(stop(), closer()) },

@@ -26,6 +26,7 @@ func newEval(g *globals) *cobra.Command {
 func newEvalRun(g *globals) *cobra.Command {
 	var dir, filter, model, output string
 	var runs int
+	var remediate bool
 	cmd := &cobra.Command{
 		Use: "run", Short: "Investigate every case and grade the answers", Args: argCount(0, 0, "no arguments"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -65,11 +66,15 @@ func newEvalRun(g *globals) *cobra.Command {
 				defer func() { _ = a.Close() }()
 				return a.Investigate(ctx, c.Ask(), event.SinkFunc(func(event.Event) {}))
 			}
-			res, err := evals.Run(cmd.Context(), cases, investigate, evals.Options{Runs: runs, Known: known, Progress: func(r evals.Row) {
+			o := evals.Options{Runs: runs, Known: known, Progress: func(r evals.Row) {
 				if g.streams.ErrTTY {
 					fmt.Fprintf(g.streams.Err, "\r\x1b[2K%s", r.Case)
 				}
-			}})
+			}}
+			if remediate {
+				o.Remediate = factory.Remediate
+			}
+			res, err := evals.Run(cmd.Context(), cases, investigate, o)
 			if g.streams.ErrTTY {
 				fmt.Fprint(g.streams.Err, "\r\x1b[2K")
 			}
@@ -89,6 +94,7 @@ func newEvalRun(g *globals) *cobra.Command {
 	fl.StringVar(&dir, "cases", "", "`DIR` of cases (default: the ones that ship)")
 	fl.StringVar(&filter, "filter", "", "only cases whose id matches this `RE`")
 	fl.StringVar(&model, "model", "", "\"offline\" or `PROVIDER/NAME`")
+	fl.BoolVar(&remediate, "remediate", true, "mend the cases that say how, in memory, and grade that too")
 	fl.IntVar(&runs, "runs", 1, "`N` runs of each case")
 	fl.StringVarP(&output, "output", "o", "text", "`FORM`: text or json")
 	return cmd

@@ -33,7 +33,7 @@ func deviceActions(c *Cluster) []*action {
 	taintSources := []string{"KEP-5055", "k8s.io/api/resource/v1, DeviceTaintRuleSpec: an empty selector matches every device; effect None is the dry run"}
 	return []*action{
 		{c: c, compile: createTaintRule, info: planner.Info{
-			Name: "device_taint_rule_create", Family: planner.DRA, Text: "Taint the devices of a driver, a pool, or one device, with effect None first", Risk: incident.RiskLow,
+			Name: "device_taint_rule_create", Family: planner.DRA, Text: "Taint the devices of a driver, a pool, or one device, with effect None first", Contains: true, Risk: incident.RiskLow,
 			Params: slices.Concat([]planner.Param{rule}, selector, []planner.Param{
 				{Name: "device_class", Object: true, Text: "no longer possible: a rule selects by driver, pool and device"},
 				{Name: "key", Required: true, Text: "the key of the taint, domain/name"}, {Name: "value", Text: "the value of the taint"}, effect}),

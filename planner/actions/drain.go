@@ -30,7 +30,7 @@ func drains(c *Cluster) []*action {
 			{Name: "node", Required: true, Object: true, Text: "the node"},
 			{Name: "wait", Type: planner.Int, Text: "seconds that one pod may take to go on top of its grace period, 300 by default"},
 		},
-		Risk: incident.RiskHigh, Rights: evictRights(),
+		Contains: true, Risk: incident.RiskHigh, Rights: evictRights(),
 		Undo:    "the node takes pods again; pods that were evicted are not brought back, their controllers have made new ones",
 		Verify:  "nothing but DaemonSet and static pods is on the node, and the workloads of the evicted pods are scheduled",
 		Sources: []string{"kubernetes.io/docs/tasks/administer-cluster/safely-drain-node", "kubernetes.io/docs/concepts/scheduling-eviction/api-eviction"},

@@ -16,7 +16,7 @@ func nodes(c *Cluster) []*action {
 	return []*action{
 		{c: c, compile: cordon(true), info: planner.Info{
 			Name: "cordon", Family: planner.Placement, Text: "Keep new pods off a node", Params: []planner.Param{node}, Risk: incident.RiskLow, Rights: rights,
-			Undo: "the node takes pods again", Verify: "spec.unschedulable is true", Sources: []string{"kubernetes.io/docs/concepts/architecture/nodes, manual node administration"},
+			Contains: true, Undo: "the node takes pods again", Verify: "spec.unschedulable is true", Sources: []string{"kubernetes.io/docs/concepts/architecture/nodes, manual node administration"},
 		}},
 		{c: c, compile: cordon(false), info: planner.Info{
 			Name: "uncordon", Family: planner.Placement, Text: "Let new pods onto a node again", Params: []planner.Param{node}, Risk: incident.RiskLow, Rights: rights,

@@ -1,7 +1,7 @@
 // Command casegen makes the captured cases again: each scenario happens on a
 // fresh control plane and is recorded as a bundle with its case.yaml.
 //
-//	casegen [-run RE] [-out DIR] [-missing]
+//	casegen [-run RE] [-out DIR] [-missing | -only-yaml]
 package main
 
 import (
@@ -29,17 +29,18 @@ func main() {
 	out := flag.String("out", "../cases", "directory of the cases")
 	in := flag.String("scenarios", "scenarios", "directory of the scenarios")
 	missing := flag.Bool("missing", false, "only scenarios that have no case yet")
+	onlyYAML := flag.Bool("only-yaml", false, "write case.yaml of the cases that are there, and leave their bundles as they are")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := generate(ctx, *in, *out, *run, *missing); err != nil {
+	if err := generate(ctx, *in, *out, *run, *missing, *onlyYAML); err != nil {
 		fmt.Fprintln(os.Stderr, "casegen:", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func generate(ctx context.Context, in, out, run string, missing bool) error {
+func generate(ctx context.Context, in, out, run string, missing, onlyYAML bool) error {
 	re, err := regexp.Compile(run)
 	if err != nil {
 		return err
@@ -52,6 +53,10 @@ func generate(ctx context.Context, in, out, run string, missing bool) error {
 	for _, s := range all {
 		dir := filepath.Join(out, s.ID)
 		if _, err := os.Stat(filepath.Join(dir, "bundle")); !re.MatchString(s.ID) || (missing && err == nil) {
+			continue
+		}
+		if onlyYAML {
+			errs = append(errs, rewrite(s, dir))
 			continue
 		}
 		started := time.Now()
@@ -107,6 +112,18 @@ func one(ctx context.Context, s scenario.Scenario, dir string) error {
 		return err
 	}
 	return errors.Join(os.Chmod(tmp, 0o755), os.Rename(tmp, dir))
+}
+
+// rewrite writes the case.yaml of a case that is there.
+func rewrite(s scenario.Scenario, dir string) error {
+	if _, err := os.Stat(filepath.Join(dir, "bundle")); err != nil {
+		return fmt.Errorf("case %s has no bundle yet: %w", s.ID, err)
+	}
+	raw, err := caseYAML(s)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "case.yaml"), raw, 0o644)
 }
 
 // caseYAML writes the case with its fields in their order of declaration.
