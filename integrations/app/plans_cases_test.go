@@ -93,7 +93,7 @@ func chosen() []picks {
 		{id: "fit-tp-indivisible", action: "patch_args", params: on("Deployment", "chat", "phi-4", "what", "--tensor-parallel-size 2")},
 		{id: "fit-weights-exceed-gpu", open: []string{"4 GPUs (patch_resources) and --tensor-parallel-size 4"}}, // the container has one
 		{id: "serving-bus-error", action: "patch_resources", params: on("Deployment", "llm", "mixtral", "container", "engine")},
-		{id: "serving-probe-kills-loading", action: "patch_probe", params: on("Deployment", "llm", "llama-70b", "probe", "startup")},
+		{id: "serving-probe-kills-loading", action: "patch_probe", params: on("Deployment", "llm", "llama-70b", "probe", "startup", "failures", "180")},
 		{id: "serving-engine-hung", action: "delete_pod", params: at("prod", "llama-70b-5d9c7b6f44-d3f4g")},
 		{id: "serving-side-channel", action: "patch_args", params: on("Deployment", "prod", "deepseek-decode")},
 		{id: "serving-twin-pool-scaled-to-zero", action: "scale", params: on("Deployment", "llm", "nightly", "replicas", "1")},
