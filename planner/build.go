@@ -65,6 +65,9 @@ type Builder struct {
 	Around Surroundings
 	// Sources is asked for every step unless Direct; nil asks nothing.
 	Sources Sourcer
+	// Load says how many requests pods serve at the moment; false when metrics do not
+	// tell. It may be nil.
+	Load func(ctx context.Context, pods []incident.Ref) (float64, bool)
 	// Direct changes objects that a repository keeps, as the policy allows.
 	Direct bool
 	// Leaks reports whether a text carries what looks like a credential.
@@ -127,6 +130,14 @@ func (b *Builder) step(ctx context.Context, session Session, id string, wish Wis
 		Lasting: d.Lasting, Before: d.Before, Verify: d.Verify, Blast: d.Blast, Warnings: d.Warnings, Source: d.Source,
 	}
 	number(&s)
+	if s.Blast.Requests = 0; s.Blast.PodCount > 0 {
+		s.Blast.Requests = -1
+		if b.Load != nil && s.Blast.PodCount == len(s.Blast.Pods) {
+			if n, ok := b.Load(ctx, s.Blast.Pods); ok {
+				s.Blast.Requests = n
+			}
+		}
+	}
 	for i := range s.Writes {
 		w := &s.Writes[i]
 		if b.Leaks != nil && b.Leaks(string(w.Body)) {
@@ -216,7 +227,11 @@ func total(steps []incident.Step) incident.Blast {
 			t.GPUs += s.Blast.GPUs
 			t.GPUHours += s.Blast.GPUHours
 		}
-		t.Requests += s.Blast.Requests
+		if s.Blast.Requests < 0 || t.Requests < 0 { // what is not known of a part is not known of the whole
+			t.Requests = -1
+		} else {
+			t.Requests += s.Blast.Requests
+		}
 		t.BelowBudget = append(t.BelowBudget, s.Blast.BelowBudget...)
 		t.Notes = append(t.Notes, s.Blast.Notes...)
 	}
@@ -286,6 +301,11 @@ func (b *Builder) proof(ctx context.Context, session Session, r Request, p *inci
 		}
 		for _, x := range found {
 			p.Verify = append(p.Verify, incident.Check{Kind: "no_finding", Subject: x, Params: map[string]string{"code": r.Cause.Code}, Say: fmt.Sprintf("%s is no longer found at %s", r.Cause.Code, x), Within: settle})
+		}
+	}
+	if r.Cause != nil && strings.HasPrefix(r.Cause.Code, "serving.") {
+		for _, x := range around[:min(symptoms, len(around), 1)] {
+			p.Verify = append(p.Verify, incident.Check{Kind: "engine_answers", Subject: x, Say: "the engines of " + x.String() + " answer", Within: settle})
 		}
 	}
 	for _, x := range around {

@@ -168,7 +168,18 @@ func (p *Plans) Make(ctx context.Context, r PlanRequest) (planner.Record, error)
 	if r.Report != nil {
 		prose = r.Report.Diagnosis.Summary
 	}
+	if plan.BreakGlass {
+		if err := p.loud(ctx, plan, who, "break_glass.asked"); err != nil {
+			return planner.Record{}, err
+		}
+	}
 	return p.desk.File(ctx, plan, d, prose)
+}
+
+// loud tells everybody that ordinary consent is passed by.
+func (p *Plans) loud(ctx context.Context, plan incident.Plan, who incident.Person, what string) error {
+	p.emit(event.Event{Run: plan.ID, Type: event.Notice, At: p.now(), Notice: &event.Message{Level: "error", Text: fmt.Sprintf("BREAK-GLASS: %s on cluster %s, plan %s: %s", who.Name, plan.Cluster, plan.ID, plan.Reason)}})
+	return p.seal.Note(ctx, plan.ID, "", who.Name, what, map[string]string{"reason": plan.Reason})
 }
 
 // denied says which rules deny a plan.
@@ -319,7 +330,7 @@ func (p *Plans) builder(cat *actions.Catalogue) (*planner.Builder, error) {
 	}
 	return &planner.Builder{
 		Catalogue: cat, Dry: backends, Around: cat.NewChecker(looker{p.app}, false), Sources: sourcer(cat),
-		Direct: p.direct(), Leaks: func(s string) bool { return p.app.redactor.String(s) != s },
+		Load: p.app.inFlight, Direct: p.direct(), Leaks: func(s string) bool { return p.app.redactor.String(s) != s },
 	}, nil
 }
 
@@ -445,6 +456,15 @@ func (p *Plans) Execute(ctx context.Context, id, as, surface string) (planner.Re
 	e, who, err := p.executor(ctx, as, surface)
 	if err != nil {
 		return planner.Record{}, err
+	}
+	r, err := p.Get(ctx, id)
+	if err != nil {
+		return r, err
+	}
+	if r.Plan.BreakGlass {
+		if err := p.loud(ctx, r.Plan, who, "break_glass.used"); err != nil {
+			return r, err
+		}
 	}
 	return e.Execute(ctx, id, who)
 }

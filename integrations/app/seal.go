@@ -85,7 +85,7 @@ func openSeal(cfg Config, s *file.Store, mask func(string) string) (*seal, error
 	if own {
 		path = filepath.Join(cfg.Store.Dir, "approval.key")
 	}
-	key, err := approval.OpenKey(path, false)
+	key, err := approval.OpenKey(path, !own) // a mounted Secret is readable by its group
 	if own && errors.Is(err, fs.ErrNotExist) {
 		if key, err = approval.CreateKey(path); errors.Is(err, fs.ErrExist) {
 			key, err = approval.OpenKey(path, false)

@@ -112,6 +112,7 @@ func newPlan(g *globals) *cobra.Command {
 				req.Investigation = args[0]
 			}
 			return g.withPlans(cmd.Context(), src, true, func(p *app.Plans) error {
+				p.Emit = g.telling()
 				r, err := p.Make(cmd.Context(), req)
 				if err != nil {
 					return noPlan(err)
@@ -415,6 +416,8 @@ func (g *globals) telling() func(event.Event) {
 			}
 		case event.Checked:
 			line = fmt.Sprintf("  %s: %s (%s)", e.Check.Verdict, e.Check.Check.Say, e.Check.Saw)
+		case event.Notice:
+			line = e.Notice.Text
 		case event.UndoBegun:
 			line = "taking it back: " + e.Progress.Say
 		}

@@ -169,8 +169,11 @@ func (w *writer) blast(label string, b incident.Blast) {
 	if b.GPUs > 0 {
 		parts = append(parts, fmt.Sprintf("%d GPUs, %.1f GPU-hours since their start", b.GPUs, b.GPUHours))
 	}
-	if b.Requests > 0 {
+	switch {
+	case b.Requests > 0:
 		parts = append(parts, fmt.Sprintf("%.0f requests in flight", b.Requests))
+	case b.Requests < 0 && b.GPUs > 0:
+		parts = append(parts, "requests in flight are not known")
 	}
 	for _, n := range b.Nodes {
 		parts = append(parts, "node "+n.Name)
