@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -203,4 +204,17 @@ func openJournal(cfg Config) (*file.Store, error) {
 		return nil, &tool.Error{Kind: tool.Unreachable, User: "the store cannot be opened: " + err.Error(), Fix: storeFix, Err: err}
 	}
 	return s, nil
+}
+
+// Actions describes every action that ships, by family and name. No cluster is needed.
+func Actions() ([]planner.Info, error) {
+	c, err := actions.New(actions.Config{Now: time.Now})
+	if err != nil {
+		return nil, err
+	}
+	all := c.Infos()
+	slices.SortStableFunc(all, func(a, b planner.Info) int {
+		return cmp.Or(strings.Compare(a.Family, b.Family), strings.Compare(a.Name, b.Name))
+	})
+	return all, nil
 }

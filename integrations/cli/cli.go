@@ -60,7 +60,8 @@ func newRoot(s Streams) *cobra.Command {
 		Use:   "gumshoe",
 		Short: "Say why a workload on Kubernetes does not run, and prove it",
 		Long: "gumshoe finds out why AI workloads on Kubernetes misbehave: the root cause, the chain from\n" +
-			"symptom to cause, and the evidence for each link. It works without a model and changes nothing.",
+			"symptom to cause, and the evidence for each link. It works without a model. What it proposes becomes\n" +
+			"a plan of exact requests; nothing is changed before a person approves it.",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args: func(cmd *cobra.Command, args []string) error {

@@ -147,6 +147,9 @@ func (g *globals) answer(ctx context.Context, a *app.App, q incident.Question, o
 	if err := errors.Join(lines.failed(), g.print(report, output)); err != nil {
 		return fmt.Errorf("write the answer: %w", err)
 	}
+	if keep && output == "text" && g.streams.ErrTTY && report.Diagnosis.Outcome == incident.RootCause && len(report.Diagnosis.Proposals) > 0 {
+		fmt.Fprintf(g.streams.Err, "to make a plan of it: gumshoe plan %s\n", report.ID)
+	}
 	if c := reportCode(report); c != exitAnswered {
 		return &exitError{code: c}
 	}

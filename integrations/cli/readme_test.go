@@ -26,6 +26,7 @@ func TestReadmeOutputs(t *testing.T) {
 	}
 	block := regexp.MustCompile("(?s)```console\n(.*?)```")
 	commands := 0
+	state := t.TempDir() // a plan is made of the investigation before it
 	want := block.ReplaceAllStringFunc(string(raw), func(b string) string {
 		var out strings.Builder
 		out.WriteString("```console\n")
@@ -37,7 +38,7 @@ func TestReadmeOutputs(t *testing.T) {
 				out.WriteString("\n")
 			}
 			out.WriteString(line)
-			out.WriteString(shown(t, words(strings.TrimPrefix(strings.TrimSpace(line), "$ gumshoe "))))
+			out.WriteString(shown(t, state, words(strings.TrimPrefix(strings.TrimSpace(line), "$ gumshoe "))))
 		}
 		return out.String() + "```"
 	})
@@ -56,14 +57,27 @@ func TestReadmeOutputs(t *testing.T) {
 }
 
 // shown gives the standard output of one command, without what differs by the run.
-func shown(t *testing.T, args []string) string {
+func shown(t *testing.T, state string, args []string) string {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code := cli.Run(t.Context(), args, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs, Getenv: func(string) string { return "" }, Width: readmeWidth})
+	code := cli.Run(t.Context(), args, cli.Streams{In: strings.NewReader(""), Out: &out, Err: &errs, Getenv: func(name string) string {
+		if name == "GUMSHOE_STATE" {
+			return state
+		}
+		return ""
+	}, Width: readmeWidth})
 	if code != 0 {
 		t.Errorf("gumshoe %s: exit code %d: %s", strings.Join(args, " "), code, errs.String())
 	}
-	return regexp.MustCompile(`\b\d+\.\d\d( +(ok|MISS))`).ReplaceAllString(out.String(), "0.05$1")
+	text := out.String()
+	for _, same := range [][2]string{
+		{`\b\d+\.\d\d( +(ok|MISS))`, "0.05$1"},
+		{`plan-[0-9a-f]{12}`, "plan-de76f8dd0385"}, {`run-[0-9a-f]{16}`, "run-73c43a16324ea680"}, {`sha256:[0-9a-f]{64}`, "sha256:" + strings.Repeat("091c9ae0", 8)},
+		{`\d{4}-\d\d-\d\d \d\d:\d\d UTC \(in \S+\)`, "2026-11-30 23:51 UTC (in 72h0m0s)"},
+	} {
+		text = regexp.MustCompile(same[0]).ReplaceAllString(text, same[1])
+	}
+	return text
 }
 
 // words splits a command line as a shell does, as far as the README goes.

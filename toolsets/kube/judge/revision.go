@@ -34,10 +34,11 @@ func (v *verdict) troubled() bool {
 }
 
 // fallback tells of a pod in trouble that its workload has an earlier revision that
-// serves. It is said of pods of the newest revision only.
+// serves. It is said of pods of the newest revision only. What keeps a pod from its
+// node is judged elsewhere, so one that waits for a node is in trouble.
 func (j *judge) fallback(ctx context.Context, v *verdict, p *corev1.Pod) {
 	o, ok := j.owner(p)
-	if !ok || o.Group != "apps" || !v.troubled() {
+	if !ok || o.Group != "apps" || !v.troubled() && p.Spec.NodeName != "" {
 		return
 	}
 	switch o.Kind {
