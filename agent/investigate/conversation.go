@@ -139,12 +139,19 @@ func (c *conversation) begin() error {
 	return nil
 }
 
+// explained is how many actions are told with a sentence each; of more, the names and
+// parameters have to do, since the first turn of a model is small.
+const explained = 40
+
 // instruct renders the system prompt for the present state of the run.
 func (c *conversation) instruct() error {
 	data := prompt.System{Fence: c.fence, Compact: c.compact, TextOnly: c.textOnly, Suspicious: c.suspicious()}
 	c.warned = data.Suspicious
 	for _, a := range c.cfg.Actions {
 		pa := prompt.Action{Name: a.Name, Text: a.Text}
+		if len(c.cfg.Actions) > explained {
+			pa.Text = ""
+		}
 		for _, p := range a.Params {
 			name := p.Name
 			if !p.Required {

@@ -37,7 +37,7 @@ func TestDemoMTLSDrop(t *testing.T) {
 	if want := []string{"Pod", "CiliumNetworkPolicy", "CiliumIdentity", "DaemonSet"}; !slices.Equal(kinds, want) || !dropped {
 		t.Errorf("chain %v, want %v with the dropped packets", kinds, want)
 	}
-	if len(d.Proposals) == 0 || d.Proposals[0].Action != "patch_scheduling" {
+	if len(d.Proposals) == 0 || d.Proposals[0].Action != "spire_agent_tolerations" {
 		t.Errorf("proposals %+v", d.Proposals)
 	}
 }
