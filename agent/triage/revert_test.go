@@ -1,6 +1,7 @@
 package triage
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -12,9 +13,7 @@ func TestReverts(t *testing.T) {
 	pod, other := ref("Pod ml/web-1"), ref("Pod ml/web-2")
 	serves := func(more map[string]string) incident.Finding {
 		p := map[string]string{"kind": "Deployment", "namespace": "ml", "name": "web", "revision": "4", "available": "2"}
-		for k, v := range more {
-			p[k] = v
-		}
+		maps.Copy(p, more)
 		return incident.Finding{Code: earlierServes, Role: incident.Context, Subject: pod, Params: p, Evidence: []string{"E2"}}
 	}
 	image := serves(map[string]string{"images": "side,app", "containers": "differ", "objects": "ConfigMap/web-v5,Image/reg/app:2"})

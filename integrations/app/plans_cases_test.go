@@ -91,7 +91,7 @@ func chosen() []picks {
 		{id: "fit-context-too-long", action: "patch_args", params: on("Deployment", "chat", "chat-8b", "container", "engine", "what", "--max-model-len 29552")},
 		{id: "fit-fewer-gpus-than-split", action: "patch_resources", params: on("Deployment", "chat", "qwen3-32b", "resource", "nvidia.com/gpu", "value", "4")},
 		{id: "fit-tp-indivisible", action: "patch_args", params: on("Deployment", "chat", "phi-4", "what", "--tensor-parallel-size 2")},
-		{id: "fit-weights-exceed-gpu", open: []string{"4 GPUs (patch_resources) and --tensor-parallel-size 4"}}, // the container has one
+		{id: "fit-weights-exceed-gpu", open: []string{"4 GPUs for the container (patch_resources), together with --tensor-parallel-size 4", "not exact enough"}}, // the container has one
 		{id: "serving-bus-error", action: "patch_resources", params: on("Deployment", "llm", "mixtral", "container", "engine")},
 		{id: "serving-probe-kills-loading", action: "patch_probe", params: on("Deployment", "llm", "llama-70b", "probe", "startup", "failures", "180")},
 		{id: "serving-engine-hung", action: "delete_pod", params: at("prod", "llama-70b-5d9c7b6f44-d3f4g")},

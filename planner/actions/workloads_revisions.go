@@ -110,7 +110,53 @@ func rollback(ctx context.Context, c *Cluster, p params) (*draft, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := d.spares(ctx, e, to); err != nil {
+		return nil, err
+	}
 	return d, d.unstick(ctx, e)
+}
+
+// spares takes the pods of the revision that is returned to out of those that stop:
+// their controller keeps them. Where they are as many as are wanted, none has to find
+// a place, and a rollout has nothing to wait for.
+func (d *draft) spares(ctx context.Context, e *edit, to revision) error {
+	if d.Blast.PodCount == 0 {
+		return nil // nothing is replaced by itself
+	}
+	label, value := revisionLabel, cmp.Or(to.object.GetLabels()[revisionLabel], to.object.GetName())
+	if e.Ref.Kind == "Deployment" {
+		label, value = hashLabel, to.object.GetLabels()[hashLabel]
+	}
+	pods, err := d.c.templatePods(ctx, e)
+	if err != nil || value == "" {
+		return err
+	}
+	var stay, leave []*corev1.Pod
+	for _, p := range pods {
+		if p.Labels[label] == value {
+			stay = append(stay, p)
+		} else {
+			leave = append(leave, p)
+		}
+	}
+	if len(stay) == 0 {
+		return nil
+	}
+	if d.Blast, err = d.c.blast(ctx, leave); err != nil {
+		return err
+	}
+	if len(leave) == 0 {
+		d.Lasting = ""
+	}
+	wanted, ok, _ := unstructured.NestedInt64(e.Object.Object, "spec", "replicas")
+	if !ok {
+		wanted = 1
+	}
+	if e.Ref.Kind == "Deployment" && int64(len(slices.DeleteFunc(slices.Clone(stay), func(p *corev1.Pod) bool { return !podReady(p) }))) >= wanted {
+		needless := d.hitches(e)
+		d.Warnings = slices.DeleteFunc(d.Warnings, func(w string) bool { return slices.Contains(needless, w) })
+	}
+	return nil
 }
 
 // choose finds the revision that is meant. The first result names the present one.
