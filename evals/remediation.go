@@ -133,6 +133,9 @@ type Roll struct {
 	Object `json:",inline"`
 	// Nodes are where new pods go, in turn, if they fit; empty lets any node be taken.
 	Nodes []string `json:"nodes,omitempty"`
+	// Revive lets pods that are bound and do not run become ready too: what they waited
+	// for is there.
+	Revive bool `json:"revive,omitempty"`
 	// Status is laid over the status of the new pods, as YAML: the kubelet's words
 	// where they do not simply become ready.
 	Status string `json:"status,omitempty"`

@@ -33,14 +33,26 @@ type Devices struct {
 type Place func(ctx context.Context, d Devices, n *corev1.Node, p *corev1.Pod, claims []*resourceapi.ResourceClaim) (allocated []*resourceapi.ResourceClaim, why string, err error)
 
 // start makes a pod's claims, binds it to a node and runs it. One that fits nowhere
-// stays pending with the scheduler's word; one that runs already is left alone.
+// stays pending with the scheduler's word; one that has a node is left alone, unless
+// it is revived.
 func (r *roller) start(ctx context.Context, u *unstructured.Unstructured) error {
-	if on, _, _ := unstructured.NestedString(u.Object, "spec", "nodeName"); on != "" {
-		return nil
-	}
 	p, err := as[corev1.Pod](u)
 	if err != nil {
 		return err
+	}
+	if p.Spec.NodeName != "" {
+		if !r.spec.Revive || isReady(u) {
+			return nil
+		}
+		n, err := r.w.get(ctx, "Node", "", p.Spec.NodeName)
+		if err != nil {
+			return err
+		}
+		node, err := as[corev1.Node](n)
+		if err != nil {
+			return err
+		}
+		return r.run(ctx, p, node)
 	}
 	claims, names, err := r.claims(ctx, p)
 	if err != nil {
@@ -67,6 +79,11 @@ func (r *roller) start(ctx context.Context, u *unstructured.Unstructured) error 
 	if err := r.w.reserve(ctx, p, claims); err != nil {
 		return err
 	}
+	return r.run(ctx, p, node)
+}
+
+// run binds a pod to a node and has its kubelet run it.
+func (r *roller) run(ctx context.Context, p *corev1.Pod, node *corev1.Node) error {
 	bind := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Pod", "metadata": map[string]any{"name": p.Name, "namespace": p.Namespace}, "spec": map[string]any{"nodeName": node.Name}, "status": r.running(p, node)}}
 	if r.spec.Status != "" {
 		var over map[string]any
@@ -78,7 +95,7 @@ func (r *roller) start(ctx context.Context, u *unstructured.Unstructured) error 
 			st[k] = v
 		}
 	}
-	_, err = r.w.apply(ctx, bind)
+	_, err := r.w.apply(ctx, bind)
 	return err
 }
 

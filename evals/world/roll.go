@@ -228,7 +228,7 @@ func (r *roller) deployment(ctx context.Context, u *unstructured.Unstructured) e
 	}
 	revision, err := r.w.apply(ctx, &unstructured.Unstructured{Object: map[string]any{"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": map[string]any{"name": current.GetName(), "namespace": u.GetNamespace()},
 		"spec":   map[string]any{"replicas": want},
-		"status": map[string]any{"observedGeneration": int64(0), "replicas": int64(len(pods)), "fullyLabeledReplicas": int64(len(pods)), "readyReplicas": ready, "availableReplicas": ready}}})
+		"status": map[string]any{"observedGeneration": int64(0), "replicas": int64(len(pods)), "fullyLabeledReplicas": int64(len(pods)), "readyReplicas": ready, "availableReplicas": ready, "conditions": nil}}})
 	if err != nil {
 		return err
 	}

@@ -79,6 +79,7 @@ func New(ctx context.Context, cfg Config) (*World, error) {
 	rc.UserAgent = "kube-controller-manager"
 	rc.Impersonate = rest.ImpersonationConfig{UserName: hands}
 	s.Trust(hands)
+	s.Canonical()
 	dyn, err := dynamic.NewForConfig(rc)
 	if err != nil {
 		return nil, fmt.Errorf("dynamic client: %w", err)

@@ -251,3 +251,20 @@ func quoteHeader(s string) string {
 	b.WriteByte('"')
 	return b.String()
 }
+
+// Canonical puts every object of a built-in kind into the form in which a real server
+// keeps it, as a write would: an object that people wrote lacks fields that are there,
+// empty or not, after the first change.
+func (s *Server) Canonical() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for gvr, t := range s.tables {
+		q := request{resource: s.byPath[gvr], gvr: gvr}
+		if q.resource == nil {
+			continue
+		}
+		for i := range t.items {
+			t.items[i].object = canonical(q, t.items[i].object)
+		}
+	}
+}
