@@ -63,6 +63,7 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"evals/bundle", module + "/toolsets", "a bundle is data behind real protocols"},
 	{"evals", module + "/integrations", "imports only go down the floors"},
 	{"evals", module + "/toolsets", "the runner is given an investigator as a function"},
+	{"evals", module + "/planner", "the runner is given a way to mend as a function"},
 	{"integrations/render", "k8s.io", "render is pure"},
 	{"integrations/render", module + "/toolsets", "render knows incident types only"},
 }
