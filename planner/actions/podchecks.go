@@ -87,7 +87,7 @@ func (k *Checker) pods(ctx context.Context, r incident.Ref) ([]*corev1.Pod, inci
 		return []*corev1.Pod{p}, "", ""
 	}
 	find := k.cluster.podsOf
-	if o.GetKind() == "Service" {
+	if o.GetKind() == "Service" || o.GetKind() == "InferencePool" {
 		find = k.cluster.selected
 	}
 	all, err := find(ctx, o)
@@ -99,9 +99,14 @@ func (k *Checker) pods(ctx context.Context, r incident.Ref) ([]*corev1.Pod, inci
 	}), "", ""
 }
 
-// selected gives the pods that a Service selects.
+// selected gives the pods that a Service or an InferencePool selects. A pool of
+// inference.networking.k8s.io/v1 has its labels below matchLabels.
 func (c *Cluster) selected(ctx context.Context, o *Object) ([]*corev1.Pod, error) {
-	m, _, err := unstructured.NestedStringMap(o.Object, "spec", "selector")
+	path := []string{"spec", "selector"}
+	if _, ok := at(o.Object, "spec.selector.matchLabels"); ok {
+		path = append(path, "matchLabels")
+	}
+	m, _, err := unstructured.NestedStringMap(o.Object, path...)
 	if err != nil || len(m) == 0 {
 		return nil, err
 	}
