@@ -72,7 +72,7 @@ func rollout(ctx context.Context, k *Checker, c incident.Check) (incident.Verdic
 }
 
 // pods gives the pods of a subject: the pod itself, those that a workload's
-// selector or its controller chain means, those that a Service selects. Pods that
+// selector or its controller chain means, those that a Service or a pool selects. Pods that
 // are being deleted or have failed are left out.
 func (k *Checker) pods(ctx context.Context, r incident.Ref) ([]*corev1.Pod, incident.Verdict, string) {
 	o, v, saw := k.object(ctx, r)
@@ -87,7 +87,7 @@ func (k *Checker) pods(ctx context.Context, r incident.Ref) ([]*corev1.Pod, inci
 		return []*corev1.Pod{p}, "", ""
 	}
 	find := k.cluster.podsOf
-	if o.GetKind() == "Service" {
+	if o.GetKind() == "Service" || o.GetKind() == "InferencePool" {
 		find = k.cluster.selected
 	}
 	all, err := find(ctx, o)
@@ -99,9 +99,13 @@ func (k *Checker) pods(ctx context.Context, r incident.Ref) ([]*corev1.Pod, inci
 	}), "", ""
 }
 
-// selected gives the pods that a Service selects.
+// selected gives the pods that a Service or an InferencePool selects.
 func (c *Cluster) selected(ctx context.Context, o *Object) ([]*corev1.Pod, error) {
-	m, _, err := unstructured.NestedStringMap(o.Object, "spec", "selector")
+	path := []string{"spec", "selector"}
+	if _, ok, _ := unstructured.NestedMap(o.Object, "spec", "selector", "matchLabels"); ok {
+		path = append(path, "matchLabels")
+	}
+	m, _, err := unstructured.NestedStringMap(o.Object, path...)
 	if err != nil || len(m) == 0 {
 		return nil, err
 	}
