@@ -41,10 +41,11 @@ func rollout(ctx context.Context, k *Checker, c incident.Check) (incident.Verdic
 		}
 		s := d.Status
 		saw := fmt.Sprintf("%s: %d of %d replicas updated, %d available, %d in all", c.Subject, s.UpdatedReplicas, want, s.AvailableReplicas, s.Replicas)
-		for _, x := range s.Conditions {
-			if x.Type == appsv1.DeploymentProgressing && x.Reason == "ProgressDeadlineExceeded" {
-				saw += "; " + x.Message
-			}
+		late := func(x appsv1.DeploymentCondition) bool {
+			return x.Type == appsv1.DeploymentProgressing && x.Reason == "ProgressDeadlineExceeded"
+		}
+		if i := slices.IndexFunc(s.Conditions, late); i >= 0 {
+			saw += "; " + s.Conditions[i].Message
 		}
 		return verdict(s.UpdatedReplicas >= want && s.AvailableReplicas >= want && s.Replicas <= s.UpdatedReplicas), saw
 	case "StatefulSet":
