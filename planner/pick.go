@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -104,11 +105,7 @@ func open(err error) string {
 
 func overlay(params, set map[string]string) map[string]string {
 	out := map[string]string{}
-	for k, v := range params {
-		out[k] = v
-	}
-	for k, v := range set {
-		out[k] = v
-	}
+	maps.Copy(out, params)
+	maps.Copy(out, set)
 	return out
 }

@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
-	"k8s.io/utils/ptr"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/planner"
@@ -293,9 +292,9 @@ func annotate(u *unstructured.Unstructured, ops []any, value string) []any {
 }
 
 func (b *Backend) delete(ctx context.Context, plan string, w incident.Write, dry []string) error {
-	o := metav1.DeleteOptions{DryRun: dry, PropagationPolicy: ptr.To(metav1.DeletePropagationBackground)}
+	o := metav1.DeleteOptions{DryRun: dry, PropagationPolicy: new(metav1.DeletePropagationBackground)}
 	if w.Grace >= 0 {
-		o.GracePeriodSeconds = ptr.To(w.Grace)
+		o.GracePeriodSeconds = new(w.Grace)
 	}
 	// The mark comes first: admission sees by it whose delete this is.
 	m := w
@@ -304,7 +303,7 @@ func (b *Backend) delete(ctx context.Context, plan string, w incident.Write, dry
 	if err != nil {
 		return err
 	}
-	o.Preconditions = &metav1.Preconditions{UID: ptr.To(u.GetUID())}
+	o.Preconditions = &metav1.Preconditions{UID: new(u.GetUID())}
 	err = b.resource(w).Delete(ctx, w.Ref.Name, o)
 	if apierrors.IsNotFound(err) {
 		return nil

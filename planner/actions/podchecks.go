@@ -41,10 +41,11 @@ func rollout(ctx context.Context, k *Checker, c incident.Check) (incident.Verdic
 		}
 		s := d.Status
 		saw := fmt.Sprintf("%s: %d of %d replicas updated, %d available, %d in all", c.Subject, s.UpdatedReplicas, want, s.AvailableReplicas, s.Replicas)
-		for _, x := range s.Conditions {
-			if x.Type == appsv1.DeploymentProgressing && x.Reason == "ProgressDeadlineExceeded" {
-				saw += "; " + x.Message
-			}
+		late := func(x appsv1.DeploymentCondition) bool {
+			return x.Type == appsv1.DeploymentProgressing && x.Reason == "ProgressDeadlineExceeded"
+		}
+		if i := slices.IndexFunc(s.Conditions, late); i >= 0 {
+			saw += "; " + s.Conditions[i].Message
 		}
 		return verdict(s.UpdatedReplicas >= want && s.AvailableReplicas >= want && s.Replicas <= s.UpdatedReplicas), saw
 	case "StatefulSet":
@@ -72,7 +73,7 @@ func rollout(ctx context.Context, k *Checker, c incident.Check) (incident.Verdic
 }
 
 // pods gives the pods of a subject: the pod itself, those that a workload's
-// selector or its controller chain means, those that a Service selects. Pods that
+// selector or its controller chain means, those that a Service or a pool selects. Pods that
 // are being deleted or have failed are left out.
 func (k *Checker) pods(ctx context.Context, r incident.Ref) ([]*corev1.Pod, incident.Verdict, string) {
 	o, v, saw := k.object(ctx, r)
@@ -99,11 +100,10 @@ func (k *Checker) pods(ctx context.Context, r incident.Ref) ([]*corev1.Pod, inci
 	}), "", ""
 }
 
-// selected gives the pods that a Service or an InferencePool selects. A pool of
-// inference.networking.k8s.io/v1 has its labels below matchLabels.
+// selected gives the pods that a Service or an InferencePool selects.
 func (c *Cluster) selected(ctx context.Context, o *Object) ([]*corev1.Pod, error) {
 	path := []string{"spec", "selector"}
-	if _, ok := at(o.Object, "spec.selector.matchLabels"); ok {
+	if _, ok, _ := unstructured.NestedMap(o.Object, "spec", "selector", "matchLabels"); ok {
 		path = append(path, "matchLabels")
 	}
 	m, _, err := unstructured.NestedStringMap(o.Object, path...)
