@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	resourceapi "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/dynamic-resource-allocation/resourceclaim"
@@ -69,6 +70,22 @@ func remedies() []remedy {
 			ask(func(in *dra.WhatIfIn, m []string) { in.Request, in.Count = m[1], 1 }),
 			func(_ context.Context, p *patient, m []string) error {
 				return p.request(m[1], func(r part) { *r.mode, *r.count = resourceapi.DeviceAllocationModeExactCount, 1 })
+			}},
+		{re(`^request (\S+) with (\S+) of capacity (\S+)$`), none,
+			func(_ context.Context, p *patient, m []string) error {
+				q, err := resource.ParseQuantity(m[2])
+				if err != nil {
+					return err
+				}
+				return p.request(m[1], func(r part) {
+					if *r.capacity == nil {
+						*r.capacity = &resourceapi.CapacityRequirements{}
+					}
+					if (*r.capacity).Requests == nil {
+						(*r.capacity).Requests = map[resourceapi.QualifiedName]resource.Quantity{}
+					}
+					(*r.capacity).Requests[resourceapi.QualifiedName(m[3])] = q
+				})
 			}},
 		{re(`^request (\S+) with class (\S+)$`),
 			ask(func(in *dra.WhatIfIn, m []string) { in.Request, in.Class = m[1], m[2] }),
@@ -154,6 +171,7 @@ type part struct {
 	mode      *resourceapi.DeviceAllocationMode
 	count     *int64
 	tolerates *[]resourceapi.DeviceToleration
+	capacity  **resourceapi.CapacityRequirements
 }
 
 // request changes the request or alternative of this name.
@@ -163,12 +181,12 @@ func (p *patient) request(name string, edit func(part)) error {
 		for i := range s.Devices.Requests {
 			r := &s.Devices.Requests[i]
 			if e := r.Exactly; e != nil && r.Name == name {
-				edit(part{&e.DeviceClassName, &e.Selectors, &e.AllocationMode, &e.Count, &e.Tolerations})
+				edit(part{&e.DeviceClassName, &e.Selectors, &e.AllocationMode, &e.Count, &e.Tolerations, &e.Capacity})
 				return nil
 			}
 			for j := range r.FirstAvailable {
 				if f := &r.FirstAvailable[j]; r.Name+"/"+f.Name == name {
-					edit(part{&f.DeviceClassName, &f.Selectors, &f.AllocationMode, &f.Count, &f.Tolerations})
+					edit(part{&f.DeviceClassName, &f.Selectors, &f.AllocationMode, &f.Count, &f.Tolerations, &f.Capacity})
 					return nil
 				}
 			}
