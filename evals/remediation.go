@@ -74,7 +74,7 @@ func (o Object) String() string {
 }
 
 // Standing is a fact about an object: that it is there or gone, or what a field of
-// it holds. An empty name with a path counts objects: it holds of any of the kind.
+// it holds.
 type Standing struct {
 	Object `json:",inline"`
 	// Path such as spec.containers[0].image; a dot in a name is written \.

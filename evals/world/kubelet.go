@@ -3,6 +3,7 @@ package world
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -91,9 +92,7 @@ func (r *roller) run(ctx context.Context, p *corev1.Pod, node *corev1.Node) erro
 			return fmt.Errorf("roll.status: %w", err)
 		}
 		st, _ := bind.Object["status"].(map[string]any)
-		for k, v := range over {
-			st[k] = v
-		}
+		maps.Copy(st, over)
 	}
 	_, err := r.w.apply(ctx, bind)
 	return err

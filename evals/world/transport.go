@@ -339,10 +339,10 @@ func (a allowed) fits(m mutation, annotation string) bool {
 	if a.verb != m.Verb || a.kind != m.Kind || a.namespace != m.Namespace || a.name != m.Name || a.mark != m.Mark {
 		return false
 	}
-	switch {
-	case a.verb == incident.VerbPatch:
+	switch a.verb {
+	case incident.VerbPatch:
 		return len(a.ops) == len(m.ops) && (len(a.ops) == 0 || reflect.DeepEqual(a.ops, m.ops))
-	case a.verb == incident.VerbCreate:
+	case incident.VerbCreate:
 		return reflect.DeepEqual(unmarked(a.object, annotation), unmarked(m.object, annotation))
 	}
 	return true

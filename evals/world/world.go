@@ -54,7 +54,6 @@ type World struct {
 	writes  int
 	down    bool
 	marked  map[string]string
-	errs    []error
 	version uint64
 	// known are the objects that were ever there: what they owned goes with them.
 	known map[types.UID]bool
