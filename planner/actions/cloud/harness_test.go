@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -289,9 +290,7 @@ func (a *azure) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.calls, a.bodies = append(a.calls, r.Method+" "+path+" "+version), append(a.bodies, doc)
 		p := doc["properties"].(map[string]any)
 		a.etag++
-		for k, v := range p {
-			a.pool[k] = v
-		}
+		maps.Copy(a.pool, p)
 		switch {
 		case p["nodeImageVersion"] != nil:
 			a.pool["provisioningState"] = "RollingBack"
