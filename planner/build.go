@@ -31,6 +31,9 @@ type Request struct {
 	Reason        string
 	Investigation string
 	Cause         *incident.PlanCause
+	// Only says that no other cause was named: what waits because of it must then no
+	// longer wait.
+	Only bool
 	// Steps are all taken, in their order.
 	Steps []Wish
 	// Verify are checks that the author adds.
@@ -68,6 +71,8 @@ type Builder struct {
 	// Load says how many requests pods serve at the moment; false when metrics do not
 	// tell. It may be nil.
 	Load func(ctx context.Context, pods []incident.Ref) (float64, bool)
+	// Waits reports whether a pod of an object waits for a node. It may be nil.
+	Waits func(ctx context.Context, r incident.Ref) bool
 	// Direct changes objects that a repository keeps, as the policy allows.
 	Direct bool
 	// Leaks reports whether a text carries what looks like a credential.
@@ -303,7 +308,14 @@ func (b *Builder) proof(ctx context.Context, session Session, r Request, p *inci
 			p.Verify = append(p.Verify, incident.Check{Kind: "no_finding", Subject: x, Params: map[string]string{"code": r.Cause.Code}, Say: fmt.Sprintf("%s is no longer found at %s", r.Cause.Code, x), Within: settle})
 		}
 	}
-	if r.Cause != nil && strings.HasPrefix(r.Cause.Code, "serving.") {
+	if r.Cause != nil && r.Only && b.Waits != nil && !contains(session, p.Steps) {
+		for _, x := range around[:min(symptoms, len(around))] {
+			if b.Waits(ctx, x) {
+				p.Verify = append(p.Verify, incident.Check{Kind: "pods_scheduled", Subject: x, Say: "what waited at " + x.String() + " has a node", Within: settle})
+			}
+		}
+	}
+	if r.Cause != nil && strings.HasPrefix(r.Cause.Code, "serving.") && !contains(session, p.Steps) {
 		for _, x := range around[:min(symptoms, len(around), 1)] {
 			p.Verify = append(p.Verify, incident.Check{Kind: "engine_answers", Subject: x, Say: "the engines of " + x.String() + " answer", Within: settle})
 		}

@@ -226,7 +226,7 @@ func (p *Plans) request(ctx context.Context, cat planner.Catalogue, r PlanReques
 		cause = rep.Diagnosis.Causes[i]
 	}
 	req := planner.Request{
-		Author: policy.Gumshoe, Investigation: rep.ID, BreakGlass: r.BreakGlass, Reason: r.Reason,
+		Only: len(rep.Diagnosis.Causes) == 1, Author: policy.Gumshoe, Investigation: rep.ID, BreakGlass: r.BreakGlass, Reason: r.Reason,
 		Cause:        &incident.PlanCause{Subject: cause.Subject, Code: cause.Code, Statement: cause.Statement, Confidence: cause.Confidence, Evidence: cause.Evidence, Symptoms: rep.Subjects},
 		Steps:        []planner.Wish{{Action: take.Action, Params: take.Params, Why: take.Why, Fits: take.WouldFit}},
 		Alternatives: others,
@@ -330,7 +330,10 @@ func (p *Plans) builder(cat *actions.Catalogue) (*planner.Builder, error) {
 	}
 	return &planner.Builder{
 		Catalogue: cat, Dry: backends, Around: cat.NewChecker(looker{p.app}, false), Sources: sourcer(cat),
-		Load: p.app.inFlight, Direct: p.direct(), Leaks: func(s string) bool { return p.app.redactor.String(s) != s },
+		Load: p.app.inFlight, Waits: func(ctx context.Context, r incident.Ref) bool {
+			v, _ := cat.NewChecker(nil, false).Check(ctx, incident.Check{Kind: actions.CheckPending, Subject: r})
+			return v == incident.Pass
+		}, Direct: p.direct(), Leaks: func(s string) bool { return p.app.redactor.String(s) != s },
 	}, nil
 }
 
