@@ -117,6 +117,7 @@ func newPlan(g *globals) *cobra.Command {
 				if err != nil {
 					return noPlan(err)
 				}
+				g.next("approve it with gumshoe approve " + r.Plan.ID + "; gumshoe plan diff " + r.Plan.ID + " shows what it changes")
 				return g.printPlan(r, f.output)
 			})
 		},
@@ -130,6 +131,13 @@ func newPlan(g *globals) *cobra.Command {
 	cmd.Flags().BoolVar(&glass, "break-glass", false, "ask for the break-glass role's consent; --reason is required")
 	cmd.AddCommand(newPlanShow(g), newPlanDiff(g), newPlanList(g))
 	return cmd
+}
+
+// next tells a person at a terminal what comes after this.
+func (g *globals) next(text string) {
+	if g.streams.ErrTTY {
+		fmt.Fprintln(g.streams.Err, text)
+	}
 }
 
 // noPlan gives the errors that are the caller's to mend the exit code of usage.
@@ -308,6 +316,9 @@ func newWord(g *globals, word, use, short, flag, what string) *cobra.Command {
 				r, err := p.Say(cmd.Context(), args[0], say, text, f.as, surface)
 				if err != nil {
 					return &exitError{code: exitApproval, err: err}
+				}
+				if r.State == incident.PlanApproved {
+					g.next("execute it with gumshoe apply " + r.Plan.ID)
 				}
 				return g.printPlan(r, f.output)
 			})
