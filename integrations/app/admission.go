@@ -159,7 +159,7 @@ func validations(requests []string) []admissionv1.Validation {
 			" && variables.pod.?volumes.orValue([]).all(v, !has(v.hostPath) || variables.oldPod.?volumes.orValue([]).exists(o, o == v)))", "a plan gives no pod the host"),
 		deny("!variables.update || object.?spec.?replicas.orValue(1) != 0 || oldObject.?spec.?replicas.orValue(1) == 0 || "+annotation("oldObject", AllowZero)+" == 'true' || variables.mark.matches(r'/s[0-9]+\\.u[0-9]+$')",
 			"a plan switches no workload off unless "+AllowZero+" is true on it"),
-		deny("!("+writes+" && request.resource.group == 'resource.k8s.io' && request.resource.resource == 'devicetaintrules') || ['driver', 'pool', 'device'].exists(f, object.?spec.?deviceSelector[?f].orValue('') != '')",
+		deny("!("+writes+" && request.resource.group == 'resource.k8s.io' && request.resource.resource == 'devicetaintrules') || variables.update && object.?spec == oldObject.?spec || ['driver', 'pool', 'device'].exists(f, object.?spec.?deviceSelector[?f].orValue('') != '')",
 			"a DeviceTaintRule without a selector taints every device"),
 	}
 }

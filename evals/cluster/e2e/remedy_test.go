@@ -48,6 +48,7 @@ type clinic struct {
 func openClinic(t *testing.T, o controlplane.Options) *clinic {
 	t.Helper()
 	o.Kwok, o.Audit, o.Users = true, true, people()
+	o.Users[executorAccount] = executorAccountToken
 	c := &clinic{live: start(t, o), state: t.TempDir(), rules: t.TempDir()}
 	// Many plans of one test share a small cluster; the breaker has a test of its own.
 	if err := os.WriteFile(filepath.Join(c.rules, "settings.yaml"), []byte("settings: {maxOpenRequests: 100, breaker: {nodeShare: 1, nodes: 1000, actions: 100000, window: 1m}}\n"), 0o600); err != nil {
@@ -174,13 +175,18 @@ func (c *clinic) whole(t *testing.T) {
 // something: "patch nodes a", "delete pods ns/b", in the order of time. Dry runs and reviews change nothing.
 func (c *clinic) writes(t *testing.T) []string {
 	t.Helper()
+	return c.writesOf(t, func(user string) bool { _, one := people()[user]; return one })
+}
+
+func (c *clinic) writesOf(t *testing.T, whose func(user string) bool) []string {
+	t.Helper()
 	log, err := c.cp.AuditLog()
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out []string
 	for _, r := range log {
-		if _, one := people()[r.User.Username]; !one || r.Object == nil || r.Status.Code >= 300 || strings.Contains(r.URI, "dryRun=All") {
+		if !whose(r.User.Username) || r.Object == nil || r.Status.Code >= 300 || strings.Contains(r.URI, "dryRun=All") {
 			continue
 		}
 		if slices.Contains([]string{"get", "list", "watch"}, r.Verb) || strings.HasSuffix(r.Object.APIGroup, "authorization.k8s.io") || r.Object.APIGroup == "authentication.k8s.io" {

@@ -21,6 +21,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
 	"github.com/gumshoe-ai/gumshoe/planner"
 	"github.com/gumshoe-ai/gumshoe/planner/actions"
+	"github.com/gumshoe-ai/gumshoe/planner/policy"
 )
 
 // byHand are scenarios whose trouble is written by hand as statuses, since it takes a
@@ -81,10 +82,13 @@ func mend(t *testing.T, s scenario.Scenario) {
 		t.Errorf("planning wrote %d times", n-before)
 	}
 	c.approve(t, plan.Plan.ID, []string{bobToken, calToken}[:plan.Decision.Approvers]...)
-	c.execute(t, plan.Plan.ID, incident.PlanVerified)
+	c.printed(t, plan)
+	if n := len(c.writes(t)); n != before {
+		t.Errorf("people wrote %d times, where the executor should", n-before)
+	}
 	for _, f := range want.Forbid {
 		verb, kind, ok := strings.Cut(f, " ")
-		for _, w := range c.writes(t)[before:] {
+		for _, w := range c.writesOf(t, func(user string) bool { return user == executorAccount }) {
 			if ok && strings.HasPrefix(w, verb+" "+strings.ToLower(kind)) {
 				t.Errorf("the server saw %q, which is forbidden", w)
 			}
@@ -92,6 +96,41 @@ func mend(t *testing.T, s scenario.Scenario) {
 	}
 	c.stands(t, want.After)
 	c.whole(t)
+}
+
+// printed executes a plan with the identity that gumshoe rbac prints for its actions
+// alone, under the admission policies that it prints: no more rights are needed.
+func (c *clinic) printed(t *testing.T, plan planner.Record) {
+	t.Helper()
+	var names []string
+	for _, s := range plan.Plan.Steps {
+		if !slices.Contains(names, s.Action) {
+			names = append(names, s.Action)
+		}
+	}
+	rules, err := policy.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := app.RBACOptions{Actions: names}
+	grants, err := app.RBAC(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	policies, err := app.Admission(o, rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.install(t, grants.Objects)
+	c.install(t, policies)
+	cfg := c.config(t, annToken)
+	cfg.Executor.Kubeconfig = c.kubeconfigOf(t, executorAccountToken)
+	c.with(t, cfg, func(p *app.Plans) {
+		r, err := p.Execute(t.Context(), plan.Plan.ID, "", "cli")
+		if err != nil || r.State != incident.PlanVerified {
+			t.Fatalf("the plan is %s, want verified: %s %q: %v", r.State, r.Reason, r.Left, err)
+		}
+	})
 }
 
 // stands waits for the facts that a case wants at its end.
