@@ -136,6 +136,14 @@ func want(o *Object) int64 {
 	return -1
 }
 
+// atLeast gives the parameter "min" of a check, def where it is not given.
+func atLeast(c incident.Check, def int64) int64 {
+	if n, err := strconv.ParseInt(c.Params["min"], 10, 64); err == nil {
+		return n
+	}
+	return def
+}
+
 // each judges every pod of a subject; none is a failure unless none is wanted.
 func (k *Checker) each(ctx context.Context, c incident.Check, what string, ok func(*corev1.Pod) (bool, string)) (incident.Verdict, string) {
 	pods, v, saw := k.pods(ctx, c.Subject)
@@ -146,10 +154,7 @@ func (k *Checker) each(ctx context.Context, c incident.Check, what string, ok fu
 	if v != "" {
 		return v, saw
 	}
-	least := want(o)
-	if n, err := strconv.ParseInt(c.Params["min"], 10, 64); err == nil {
-		least = n
-	}
+	least := atLeast(c, want(o))
 	if len(pods) == 0 {
 		return verdict(least == 0), c.Subject.String() + " has no pods"
 	}
@@ -273,10 +278,7 @@ func endpoints(ctx context.Context, k *Checker, c incident.Check) (incident.Verd
 	if err != nil {
 		return incident.Unclear, err.Error()
 	}
-	n, least := int64(0), int64(1)
-	if m, err := strconv.ParseInt(c.Params["min"], 10, 64); err == nil {
-		least = m
-	}
+	n, least := int64(0), atLeast(c, 1)
 	for _, o := range list {
 		s, err := as[discoveryv1.EndpointSlice](o)
 		if err != nil {
@@ -320,10 +322,7 @@ func nodesReady(ctx context.Context, k *Checker, c incident.Check) (incident.Ver
 	if err != nil {
 		return incident.Unclear, err.Error()
 	}
-	n, least := int64(0), int64(1)
-	if m, err := strconv.ParseInt(c.Params["min"], 10, 64); err == nil {
-		least = m
-	}
+	n, least := int64(0), atLeast(c, 1)
 	for _, o := range list {
 		node, err := as[corev1.Node](o)
 		if err != nil {

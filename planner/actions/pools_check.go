@@ -3,7 +3,6 @@ package actions
 import (
 	"context"
 	"fmt"
-	"strconv"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 )
@@ -22,10 +21,7 @@ func onNodes(ctx context.Context, k *Checker, c incident.Check) (incident.Verdic
 	for _, o := range list {
 		there[o.GetName()] = true
 	}
-	n, least := 0, 1
-	if m, err := strconv.Atoi(c.Params["min"]); err == nil {
-		least = m
-	}
+	n, least := int64(0), atLeast(c, 1)
 	for _, p := range pods {
 		if there[p.Spec.NodeName] {
 			n++
