@@ -17,8 +17,6 @@ type Wish struct {
 	Params map[string]string `json:"params,omitempty"`
 	// Why is the reason that the alternative of it would give.
 	Why string `json:"why,omitempty"`
-	// Fits says that a simulation found the change to work.
-	Fits string `json:"fits,omitempty"`
 }
 
 // Request asks for a plan.

@@ -228,7 +228,7 @@ func (p *Plans) request(ctx context.Context, cat planner.Catalogue, r PlanReques
 	req := planner.Request{
 		Only: len(rep.Diagnosis.Causes) == 1, Author: policy.Gumshoe, Investigation: rep.ID, BreakGlass: r.BreakGlass, Reason: r.Reason,
 		Cause:        &incident.PlanCause{Subject: cause.Subject, Code: cause.Code, Statement: cause.Statement, Confidence: cause.Confidence, Evidence: cause.Evidence, Symptoms: rep.Subjects},
-		Steps:        []planner.Wish{{Action: take.Action, Params: take.Params, Why: take.Why, Fits: take.WouldFit}},
+		Steps:        []planner.Wish{{Action: take.Action, Params: take.Params, Why: take.Why}},
 		Alternatives: others,
 	}
 	// What a person adds to a proposal is that person's, and so is the plan.
