@@ -156,19 +156,19 @@ type Filter struct {
 
 // Change is one record of a session: the part that is set happened.
 type Change struct {
-	Opened    *Opened          `json:"opened,omitempty"`
-	Asked     *Turn            `json:"asked,omitempty"`
-	Begun     *Begun           `json:"begun,omitempty"`
-	Ended     *Turn            `json:"ended,omitempty"`
-	Alerts    []incident.Alert `json:"alerts,omitempty"`
-	Resolved  *bool            `json:"resolved,omitempty"`
-	Plan      string           `json:"plan,omitempty"`
-	Link      *Link            `json:"link,omitempty"`
-	Unlinked  *Link            `json:"unlinked,omitempty"`
-	Model     *string          `json:"model,omitempty"`
-	Title     string           `json:"title,omitempty"`
-	Merged    string           `json:"merged,omitempty"`
-	Closed    *bool            `json:"closed,omitempty"`
+	Opened   *Opened          `json:"opened,omitempty"`
+	Asked    *Turn            `json:"asked,omitempty"`
+	Begun    *Begun           `json:"begun,omitempty"`
+	Ended    *Turn            `json:"ended,omitempty"`
+	Alerts   []incident.Alert `json:"alerts,omitempty"`
+	Resolved *bool            `json:"resolved,omitempty"`
+	Plan     string           `json:"plan,omitempty"`
+	Link     *Link            `json:"link,omitempty"`
+	Unlinked *Link            `json:"unlinked,omitempty"`
+	Model    *string          `json:"model,omitempty"`
+	Title    string           `json:"title,omitempty"`
+	Merged   string           `json:"merged,omitempty"`
+	Closed   *bool            `json:"closed,omitempty"`
 }
 
 // Opened is the first record of a session.
