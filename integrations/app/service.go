@@ -14,6 +14,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/session"
 	"github.com/gumshoe-ai/gumshoe/agent/store"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
+	"github.com/gumshoe-ai/gumshoe/integrations/telemetry"
 	"github.com/gumshoe-ai/gumshoe/planner/policy"
 )
 
@@ -27,6 +28,8 @@ type ServiceConfig struct {
 	Log     *slog.Logger
 	// Measure is told of the end of each turn; it may be nil.
 	Measure func(session.Turn)
+	// Tracer makes spans; nil makes none.
+	Tracer *telemetry.Tracer
 }
 
 // QueueConfig bounds what a server works on.
@@ -102,6 +105,7 @@ func NewService(a *App, cfg ServiceConfig) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{app: a, plans: plans, keep: cfg.Keeper, cfg: cfg, log: cfg.Log, wakeExec: make(chan struct{}, 1)}
+	plans.Emit = cfg.Tracer.Plans(context.Background()).Emit
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}

@@ -30,7 +30,7 @@ func (s *Service) investigate(ctx context.Context, j session.Job) (incident.Repo
 			_ = s.keep.Live.Publish(ctx, liveSubject(j.Run), raw) // what is lost here is worth nothing
 		}
 	})
-	rep, err := s.app.run(ctx, j.Question, runOptions{ID: j.Run, Model: j.Model, Note: j.Note, Sink: event.Tee(log, live), Spill: s.keep.Spill})
+	rep, err := s.app.run(ctx, j.Question, runOptions{ID: j.Run, Model: j.Model, Note: j.Note, Sink: event.Tee(log, live, s.cfg.Tracer.Sink(ctx, j.Session.ID)), Spill: s.keep.Spill})
 	if cause := context.Cause(ctx); errors.Is(cause, session.ErrAgain) {
 		return rep, cause
 	}
