@@ -26,6 +26,8 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"agent/triage", module + "/agent/store", "rooms of one floor do not reach each other"},
 	{"agent/investigate", module + "/agent/store", "rooms of one floor do not reach each other"},
 	{"agent/store", module + "/agent/llm", "the journal does not know models"},
+	{"agent/session", module + "/agent/llm", "a conversation does not know models"},
+	{"agent/session", module + "/agent/investigate", "whoever investigates is given as a function"},
 	{"agent/tool/metric", ".", "the types of time series import the standard library only"},
 	{"agent/llm/openaichat", "github.com/tmc/langchaingo", "one SDK each"},
 	{"agent/llm/langchain", "github.com/sashabaranov/go-openai", "one SDK each"},
