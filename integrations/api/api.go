@@ -97,6 +97,7 @@ type Looker interface {
 type Whole interface {
 	Status(ctx context.Context) (session.Status, error)
 	Trail(ctx context.Context) ([]audit.Entry, error)
+	Audit(ctx context.Context) (audit.Report, error)
 }
 
 // Service is what the API works through.

@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -123,8 +125,7 @@ func (c *call) ask(q wire.Ask) error {
 }
 
 // key gives the idempotency key within the caller's own: a key of somebody else is
-// another one, so that nobody is answered with a question they did not ask. The key
-// has no space, so the last one parts the two.
+// another one, so that nobody is answered with a question they did not ask.
 func (c *call) key() (string, error) {
 	k := c.given[idempotency.name]
 	if k == "" {
@@ -133,10 +134,8 @@ func (c *call) key() (string, error) {
 	if strings.ContainsFunc(k, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return "", invalid("the header "+idempotency.name, k, "it holds something else than visible ASCII", "use a UUID or the like")
 	}
-	if c.by.Name == "" {
-		return k, nil
-	}
-	return c.by.Name + " " + k, nil
+	whose := sha256.Sum256([]byte(c.by.Name))
+	return hex.EncodeToString(whose[:16]) + ":" + k, nil
 }
 
 func handleListInvestigations(c *call) error {

@@ -24,14 +24,16 @@ func (a *API) serverOps() []operation {
 	trail := read("/audit", "listAudit", "List the audit trail: who did what, why and when, in order.", reflect.TypeFor[wire.Trail](), handleTrail,
 		param{name: "after", kind: number, about: "Only entries behind this sequence."}, queryNumber("limit", 1000, "How many to give at most; 1000 where it is missing."),
 		queryText("plan", "Only those about this plan."))
-	trail.role, trail.detail = access.Admin, "Each entry holds the hash of the one before and a signature; gumshoe audit --verify checks them."
+	trail.role, trail.detail = access.Admin, "Each entry holds the hash of the one before and a signature; /audit/verify checks them."
+	verify := read("/audit/verify", "verifyAudit", "Check the audit trail: every hash, link and signature, and that it holds what the plans say happened.", reflect.TypeFor[audit.Report](), handleVerify)
+	verify.role = access.Admin
 	return []operation{
 		read("/status", "getStatus", "Say what the server works on and how it stands.", reflect.TypeFor[session.Status](), handleStatus),
 		read("/toolsets", "listToolsets", "List what can be looked at, and what is missing where it cannot.", reflect.TypeFor[wire.Toolsets](), handleToolsets),
 		read("/models", "listModels", "List the models that can be switched to.", reflect.TypeFor[wire.Models](), handleModels),
 		read("/objects", "findObjects", "Find objects of the cluster by the beginning of their name.", reflect.TypeFor[wire.Objects](), handleObjects,
 			param{name: "prefix", max: 253, about: "What was typed."}, queryNumber("limit", 200, "How many to give at most; 20 where it is missing.")),
-		trail, doc,
+		trail, verify, doc,
 	}
 }
 
@@ -84,4 +86,12 @@ func handleTrail(c *call) error {
 		page = append(page, e)
 	}
 	return c.json(wire.Trail{Items: page})
+}
+
+func handleVerify(c *call) error {
+	r, err := c.api.svc.Audit(c.ctx())
+	if err != nil {
+		return err
+	}
+	return c.json(r)
 }

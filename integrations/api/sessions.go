@@ -52,7 +52,7 @@ func (a *API) sessionOps() []operation {
 		{
 			method: http.MethodDelete, path: sessionsPath + "/{id}", role: access.Admin, id: "deleteSession", tag: "sessions",
 			summary: "Delete a conversation and its runs.", detail: "Plans and the audit trail stay.",
-			status: http.StatusNoContent, also: []int{404, 409}, handle: handleDelete,
+			status: http.StatusNoContent, also: []int{404}, handle: handleDelete,
 		},
 		change(http.MethodPut, "model", "setModel", "Switch the model of a conversation.", reflect.TypeFor[wire.Model](), nil, handleModel),
 		change(http.MethodPost, "close", "closeSession", "Close a conversation: nothing is added any more.", nil, nil, handleClose),
@@ -166,12 +166,15 @@ func handleAlerts(c *call) error {
 	return c.changed(c.api.svc.NoteAlerts(c.ctx(), id, q.Alerts, q.Resolved))
 }
 
+// maxLink is the longest key of a place, in bytes.
+const maxLink = 256
+
 func checkLink(l session.Link) error {
 	switch {
 	case !slices.Contains(session.Surfaces(), l.Surface):
 		return invalid("surface", l.Surface, "it is none of "+strings.Join(session.Surfaces(), ", "), "")
-	case l.Key == "" || len(l.Key) > maxText:
-		return invalid("key", l.Key, fmt.Sprintf("it has 1 to %d bytes", maxText), "")
+	case l.Key == "" || len(l.Key) > maxLink:
+		return invalid("key", l.Key, fmt.Sprintf("it has 1 to %d bytes", maxLink), "")
 	}
 	return nil
 }

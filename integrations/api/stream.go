@@ -9,6 +9,7 @@ import (
 	"iter"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -148,8 +149,8 @@ func handleFollowAfter(c *call) error {
 		return err
 	}
 	for s := range q.After {
-		if err := store.CheckSubject(s); err != nil || !strings.HasPrefix(s, "session.") && !strings.HasPrefix(s, "plan.") {
-			return invalid("after", s, "it is neither session.<id> nor plan.<id>", "give the subjects of notices")
+		if err := store.CheckSubject(s); err != nil || !slices.ContainsFunc([]string{"session.", "plan.", "due."}, func(p string) bool { return strings.HasPrefix(s, p) }) {
+			return invalid("after", s, "it is none of session.<id>, plan.<id> and due.<id>", "give the subjects of notices")
 		}
 	}
 	return c.follow(func(subject string) uint64 { return q.After[subject] }, time.Time{})

@@ -233,6 +233,11 @@ func (c *Client) Trail(ctx context.Context) ([]audit.Entry, error) {
 	}
 }
 
+// Audit has the server check the audit trail.
+func (c *Client) Audit(ctx context.Context) (audit.Report, error) {
+	return call[audit.Report](ctx, c, request{method: http.MethodGet, path: path("audit", "verify")})
+}
+
 // Toolsets lists what can be looked at.
 func (c *Client) Toolsets(ctx context.Context) ([]session.Toolset, error) {
 	out, err := call[wire.Toolsets](ctx, c, request{method: http.MethodGet, path: path("toolsets")})

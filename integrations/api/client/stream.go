@@ -37,6 +37,9 @@ const (
 	maxPause   = 30 * time.Second
 )
 
+// due is the type of the notice that the time of a plan ended; it counts by itself.
+const due = "plan.due"
+
 // errEnd is the server's word that nothing more comes.
 var errEnd = errors.New("the stream has ended")
 
@@ -102,7 +105,10 @@ func (c *Client) Follow(ctx context.Context, after store.Position) iter.Seq2[ses
 				return true, fmt.Errorf("notice %s: %w", f.id, err)
 			}
 			subject := "session." + n.Session
-			if n.Plan != "" {
+			switch {
+			case n.Plan != "" && n.Type == due:
+				subject = "due." + n.Plan
+			case n.Plan != "":
 				subject = "plan." + n.Plan
 			}
 			last, known := seen[subject]

@@ -236,8 +236,9 @@ type Trail struct {
 
 // Follow says what was seen already.
 type Follow struct {
-	// After gives for each subject, "session.<id>" or "plan.<id>", the sequence of the
-	// last notice that was seen; a subject that is missing is told from its beginning.
+	// After gives for each subject the sequence of the last notice that was seen:
+	// "session.<id>", "plan.<id>", and "due.<plan>" for notices of the type plan.due. A
+	// subject that is missing is told from its beginning.
 	After map[string]uint64 `json:"after,omitempty" limit:"..50000"`
 }
 
