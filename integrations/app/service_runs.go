@@ -63,7 +63,8 @@ func (s *Service) Events(ctx context.Context, id string, after uint64) iter.Seq2
 		facts := make(chan fact)
 		go func() {
 			defer close(facts)
-			for rec, err := range s.keep.Watch(ctx, subject, store.After(after)) {
+			// From the beginning: whether there was an end is told by what was seen too.
+			for rec, err := range s.keep.Watch(ctx, subject, nil) {
 				select {
 				case facts <- fact{rec, err}:
 				case <-ctx.Done():
@@ -97,7 +98,7 @@ func (s *Service) Events(ctx context.Context, id string, after uint64) iter.Seq2
 					yield(t, err)
 					return
 				}
-				if !yield(t, nil) || s.over(ctx, id, t.Event) {
+				if t.Seq > after && !yield(t, nil) || s.over(ctx, id, t.Event) && s.last(ctx, f.rec) {
 					return
 				}
 			}
@@ -149,6 +150,14 @@ func told(rec store.Record) (session.Told, error) {
 	}
 	t.Event.Type = event.Type(rec.Type)
 	return t, nil
+}
+
+// last reports whether nothing follows a record.
+func (s *Service) last(ctx context.Context, rec store.Record) bool {
+	for range s.keep.Load(ctx, rec.Subject, rec.Seq) {
+		return false
+	}
+	return true
 }
 
 // over reports whether an event is the last of its subject.
