@@ -64,6 +64,12 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"evals", module + "/integrations", "imports only go down the floors"},
 	{"evals", module + "/toolsets", "the runner is given an investigator as a function"},
 	{"evals", module + "/planner", "the runner is given a way to mend as a function"},
+	{"integrations/slack", module + "/toolsets", "a surface works through the service"},
+	{"integrations/slack", module + "/planner/actions", "a surface works through the service"},
+	{"integrations/slack", module + "/integrations/app", "a surface works through the service"},
+	{"integrations/slack", module + "/evals", "imports only go down the floors"},
+	{"integrations/slack", "k8s.io", "a surface works through the service"},
+	{"integrations/render", "github.com/slack-go", "render is pure; what a chat makes of a text is the chat's"},
 	{"integrations/render", "k8s.io", "render is pure"},
 	{"integrations/render", module + "/toolsets", "render knows incident types only"},
 }
