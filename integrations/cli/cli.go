@@ -78,7 +78,7 @@ func newRoot(s Streams) *cobra.Command {
 	root.PersistentFlags().StringVar(&g.config, "config", s.Getenv("GUMSHOE_CONFIG"), "configuration `FILE` (YAML)")
 	root.AddCommand(
 		newDemo(g), newInvestigate(g), newTools(g), newRunbooks(g), newBundle(g), newEval(g), newFit(g), newDoctor(g), newVersion(g),
-		newPlan(g), newApprove(g), newReject(g), newApply(g), newUndo(g), newAudit(g), newPolicy(g), newRBAC(g),
+		newPlan(g), newApprove(g), newReject(g), newApply(g), newUndo(g), newAudit(g), newPolicy(g), newRBAC(g), newServer(g),
 	)
 	return root
 }
