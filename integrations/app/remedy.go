@@ -227,9 +227,9 @@ func (m *mender) investigate(ctx context.Context) (incident.Report, error) {
 
 // make makes the plan; why there is none is kept, and is no error.
 func (m *mender) make(ctx context.Context, rep incident.Report) (planner.Record, error) {
-	req := PlanRequest{Report: &rep, Surface: "cli", Choice: planner.Choice{Action: m.want.Choose, Set: m.want.Set}}
+	req := PlanRequest{Report: &rep, Caller: As("", "cli"), Choice: planner.Choice{Action: m.want.Choose, Set: m.want.Set}}
 	if m.want.File != "" {
-		req = PlanRequest{File: []byte(m.want.File), Surface: "cli"}
+		req = PlanRequest{File: []byte(m.want.File), Caller: As("", "cli")}
 	}
 	rec, err := m.plans.Make(ctx, req)
 	if ctx.Err() != nil {
@@ -250,7 +250,7 @@ func (m *mender) approve(ctx context.Context, rec planner.Record) {
 		who = m.attack.Approvers
 	}
 	for _, name := range who {
-		_, err := m.plans.Say(ctx, rec.Plan.ID, incident.Approved, "", name, "cli")
+		_, err := m.plans.Say(ctx, rec.Plan.ID, incident.Approved, "", As(name, "cli"))
 		m.tell(err)
 	}
 }
@@ -298,7 +298,7 @@ func (m *mender) execute(ctx context.Context, rec planner.Record, id string) err
 	var end planner.Record
 	var err error
 	for range resumes {
-		end, err = m.plans.Execute(ctx, id, "", "cli")
+		end, err = m.plans.Execute(ctx, id, As("", "cli"))
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -311,7 +311,7 @@ func (m *mender) execute(ctx context.Context, rec planner.Record, id string) err
 		m.world.Up()
 	}
 	if m.want.Undo && err == nil {
-		if end, err = m.plans.Undo(ctx, id, "", "cli", "the case says so"); err != nil {
+		if end, err = m.plans.Undo(ctx, id, As("", "cli"), "the case says so"); err != nil {
 			m.tell(err)
 		}
 	}
