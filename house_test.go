@@ -66,6 +66,11 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"evals", module + "/planner", "the runner is given a way to mend as a function"},
 	{"integrations/render", "k8s.io", "render is pure"},
 	{"integrations/render", module + "/toolsets", "render knows incident types only"},
+	{"integrations/mcpserver", module + "/toolsets", "a surface is given tools, it knows none"},
+	{"integrations/mcpserver", module + "/planner/actions", "nothing that an MCP client reaches can write"},
+	{"integrations/mcpserver", module + "/planner/approval", "nothing that an MCP client reaches can approve"},
+	{"integrations/mcpserver", module + "/integrations/app", "imports only go down the floors"},
+	{"integrations/mcpserver", "k8s.io", "a surface knows no cluster client"},
 }
 
 // TestImportTable holds the house against its plan. Test files may reach

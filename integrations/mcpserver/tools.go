@@ -162,6 +162,19 @@ func failed(err error) *sdk.CallToolResult {
 	return &sdk.CallToolResult{IsError: true, Content: []sdk.Content{&sdk.TextContent{Text: clip(tool.UserText(err), 4<<10)}}}
 }
 
+// plain makes optional parameters plain types: some model servers refuse a union with
+// null, which inference makes of pointers.
+func plain(s *jsonschema.Schema) {
+	for _, p := range s.Properties {
+		for i, t := range p.Types {
+			if t == "null" && len(p.Types) == 2 {
+				p.Type, p.Types = p.Types[1-i], nil
+				break
+			}
+		}
+	}
+}
+
 // handler is the typed body of a tool of gumshoe's own.
 type handler[In, Out any] func(ctx context.Context, req *sdk.CallToolRequest, in In) (text string, out Out, err error)
 
@@ -173,6 +186,7 @@ func own[In, Out any](s *Server, t *sdk.Tool, h handler[In, Out]) error {
 	if err != nil {
 		return fmt.Errorf("mcpserver: input of %s: %w", t.Name, err)
 	}
+	plain(in)
 	check, err := in.Resolve(nil)
 	if err != nil {
 		return fmt.Errorf("mcpserver: input of %s: %w", t.Name, err)
@@ -187,11 +201,11 @@ func own[In, Out any](s *Server, t *sdk.Tool, h handler[In, Out]) error {
 		if len(args) == 0 {
 			args = json.RawMessage("{}")
 		}
-		var plain any
-		if err := json.Unmarshal(args, &plain); err != nil {
+		var doc any
+		if err := json.Unmarshal(args, &doc); err != nil {
 			return failed(tool.Errorf(tool.Invalid, "%s: arguments are not valid JSON: %w", t.Name, err)), nil
 		}
-		if err := check.Validate(plain); err != nil {
+		if err := check.Validate(doc); err != nil {
 			return failed(&tool.Error{Kind: tool.Invalid, User: clip(fmt.Sprintf("%s: %v", t.Name, err), 1000), Fix: "arguments: " + tool.Signature(in), Err: err}), nil
 		}
 		var v In
