@@ -26,6 +26,8 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"agent/triage", module + "/agent/store", "rooms of one floor do not reach each other"},
 	{"agent/investigate", module + "/agent/store", "rooms of one floor do not reach each other"},
 	{"agent/store", module + "/agent/llm", "the journal does not know models"},
+	{"agent/session", module + "/agent/llm", "a conversation does not know models"},
+	{"agent/session", module + "/agent/investigate", "whoever investigates is given as a function"},
 	{"agent/tool/metric", ".", "the types of time series import the standard library only"},
 	{"agent/llm/openaichat", "github.com/tmc/langchaingo", "one SDK each"},
 	{"agent/llm/langchain", "github.com/sashabaranov/go-openai", "one SDK each"},
@@ -71,6 +73,11 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"integrations/mcpserver", module + "/planner/approval", "nothing that an MCP client reaches can approve"},
 	{"integrations/mcpserver", module + "/integrations/app", "imports only go down the floors"},
 	{"integrations/mcpserver", "k8s.io", "a surface knows no cluster client"},
+	{"integrations/access", "k8s.io", "who may enter is data; the wiring asks the cluster about tokens"},
+	{"integrations/access", module + "/toolsets", "access imports agent/{incident,tool} only"},
+	{"integrations/access", module + "/planner", "a role opens a door; approvals are the planner's"},
+	{"integrations/access", module + "/agent/store", "access imports agent/{incident,tool} only"},
+	{"integrations/access", module + "/integrations/render", "rooms of one floor do not reach each other"},
 }
 
 // TestImportTable holds the house against its plan. Test files may reach
