@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 
 	"github.com/gumshoe-ai/gumshoe/agent/investigate"
 	"github.com/gumshoe-ai/gumshoe/agent/session"
@@ -52,6 +53,11 @@ func FileKeeper(ctx context.Context, cfg Config) (*Keeper, error) {
 			return nil
 		},
 	}, nil
+}
+
+// ServerKeeper opens the store of a server.
+func ServerKeeper(ctx context.Context, cfg Config, _ *slog.Logger) (*Keeper, error) {
+	return FileKeeper(ctx, cfg)
 }
 
 // gone turns a store's "not there" into an error for people.
