@@ -48,9 +48,5 @@ func (e *Embedded) Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := open(ctx, cfg, e.e)
-	if err == nil {
-		s.embedded = nil
-	}
-	return s, err
+	return open(ctx, cfg, e.e)
 }
