@@ -12,6 +12,9 @@ type Question struct {
 	Alert *Alert `json:"alert,omitempty"`
 	// Subjects are set when the surface already knows what is meant.
 	Subjects []Ref `json:"subjects,omitempty"`
+	// Before is what was asked and answered earlier in the conversation, the newest
+	// last. A question that names nothing is about what the last one was about.
+	Before []Exchange `json:"before,omitempty"`
 }
 
 // Alert is one Alertmanager alert, with the names of its payload version 4.
@@ -23,4 +26,14 @@ type Alert struct {
 	StartsAt    time.Time         `json:"startsAt,omitzero"`
 	EndsAt      time.Time         `json:"endsAt,omitzero"`
 	Fingerprint string            `json:"fingerprint,omitempty"`
+}
+
+// Exchange is what was asked and answered earlier in the same conversation.
+type Exchange struct {
+	Question string `json:"question"`
+	// Answer is the headline of the diagnosis, Run the investigation that gave it.
+	Answer string `json:"answer"`
+	Run    string `json:"run,omitempty"`
+	// Subjects that it was about, and where its causes lie.
+	Subjects []Ref `json:"subjects,omitempty"`
 }

@@ -14,8 +14,8 @@ import (
 )
 
 // Execute executes an approved plan, or goes on with one that was cut off.
-func (p *Plans) Execute(ctx context.Context, id, as, surface string) (planner.Record, error) {
-	e, who, err := p.executor(ctx, as, surface)
+func (p *Plans) Execute(ctx context.Context, id string, c Caller) (planner.Record, error) {
+	e, who, err := p.executor(ctx, c)
 	if err != nil {
 		return planner.Record{}, err
 	}
@@ -32,8 +32,8 @@ func (p *Plans) Execute(ctx context.Context, id, as, surface string) (planner.Re
 }
 
 // Undo takes back what a plan wrote.
-func (p *Plans) Undo(ctx context.Context, id, as, surface, because string) (planner.Record, error) {
-	e, who, err := p.executor(ctx, as, surface)
+func (p *Plans) Undo(ctx context.Context, id string, c Caller, because string) (planner.Record, error) {
+	e, who, err := p.executor(ctx, c)
 	if err != nil {
 		return planner.Record{}, err
 	}
@@ -83,12 +83,12 @@ func (p *Plans) Rehearse(ctx context.Context, id string) (planner.Record, []stri
 	return r, problems, nil
 }
 
-func (p *Plans) executor(ctx context.Context, as, surface string) (*planner.Executor, incident.Person, error) {
+func (p *Plans) executor(ctx context.Context, c Caller) (*planner.Executor, incident.Person, error) {
 	cat, err := p.catalogue()
 	if err != nil {
 		return nil, incident.Person{}, err
 	}
-	who, err := p.person(ctx, as, surface)
+	who, err := p.person(ctx, c)
 	if err != nil {
 		return nil, who, err
 	}

@@ -23,6 +23,7 @@ import (
 const (
 	proofCluster       = "cluster"
 	proofImpersonation = "impersonation"
+	proofLogin         = "login"
 )
 
 // asPerson gives a client configuration that acts as somebody; "" is the caller.
@@ -34,12 +35,38 @@ func (a *App) asPerson(as string) *rest.Config {
 	return rc
 }
 
-// person asks the cluster who the caller is. A name that is claimed with as is the
-// cluster's word too: it lets the caller impersonate them, or refuses.
-func (p *Plans) person(ctx context.Context, as, surface string) (incident.Person, error) {
+// Caller is who wants something of a plan.
+type Caller struct {
+	// As is a name that the cluster is asked to let the process act as; empty is the
+	// process's own identity.
+	As string
+	// Known is a person whom a surface's own login proved; it goes before As.
+	Known incident.Person
+	// Surface is where they are: "cli", "slack", "web", "api".
+	Surface string
+}
+
+// As is a caller known by the cluster.
+func As(name, surface string) Caller { return Caller{As: name, Surface: surface} }
+
+// Login is a caller known by a surface's login. A person without a name is the
+// process's own identity.
+func Login(who incident.Person) Caller { return Caller{Known: who, Surface: who.Surface} }
+
+// person says who the caller is. Whom no login proved, the cluster names; a name that
+// is claimed is the cluster's word too: it lets the process impersonate them, or
+// refuses.
+func (p *Plans) person(ctx context.Context, c Caller) (incident.Person, error) {
 	if err := p.needsCluster(); err != nil {
 		return incident.Person{}, err
 	}
+	if c.Known.Name != "" {
+		who := c.Known
+		who.Surface, who.Proof = c.Surface, proofLogin
+		who.Roles = p.rules.Roles(who)
+		return who, nil
+	}
+	as, surface := c.As, c.Surface
 	client, err := kubernetes.NewForConfig(p.app.asPerson(as))
 	if err != nil {
 		return incident.Person{}, fmt.Errorf("kubernetes client: %w", err)

@@ -17,7 +17,6 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/redact"
 	"github.com/gumshoe-ai/gumshoe/agent/store"
-	"github.com/gumshoe-ai/gumshoe/agent/store/file"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/planner"
 	"github.com/gumshoe-ai/gumshoe/planner/actions"
@@ -30,7 +29,7 @@ import (
 type Plans struct {
 	app   *App
 	cfg   Config
-	store *file.Store
+	store store.Store
 	rules *policy.Policy
 	seal  *seal
 	desk  *planner.Desk
@@ -63,11 +62,16 @@ func OpenPlans(cfg Config, a *App) (*Plans, error) {
 }
 
 // plansIn opens the plans in a store, which is closed with them.
-func plansIn(cfg Config, a *App, rules *policy.Policy, s *file.Store) (_ *Plans, err error) {
+func plansIn(cfg Config, a *App, rules *policy.Policy, s store.Store) (_ *Plans, err error) {
 	p := &Plans{app: a, cfg: cfg, store: s, rules: rules}
 	mask := redact.New().String
 	if a != nil {
 		mask = a.redactor.String
+		if w := a.stage; w != nil { // its time is its own
+			p.Sleep, p.Checks = w.Sleep, func(c planner.Checker) planner.Checker {
+				return &steady{next: c, version: w.Version, said: map[string]answer{}}
+			}
+		}
 	}
 	if p.seal, err = openSeal(cfg, s, mask); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -102,10 +106,8 @@ type PlanRequest struct {
 	// File is a plan written by hand, as YAML.
 	File []byte
 	// Choice narrows which proposal is taken and sets its parameters.
-	Choice planner.Choice
-	// As is who asks, by impersonation; empty is the caller.
-	As         string
-	Surface    string
+	Choice     planner.Choice
+	Caller     Caller
 	BreakGlass bool
 	Reason     string
 }
@@ -125,7 +127,7 @@ const maxPlanFile = 256 << 10
 // Make builds a plan, asks the policy, and files it. A plan that the policy denies is
 // not filed: the error names the rules.
 func (p *Plans) Make(ctx context.Context, r PlanRequest) (planner.Record, error) {
-	who, err := p.person(ctx, r.As, r.Surface)
+	who, err := p.person(ctx, r.Caller)
 	if err != nil {
 		return planner.Record{}, err
 	}
@@ -232,7 +234,7 @@ func (p *Plans) request(ctx context.Context, cat planner.Catalogue, r PlanReques
 	}
 	// What a person adds to a proposal is that person's, and so is the plan.
 	if len(r.Choice.Set) > 0 {
-		who, err := p.person(ctx, r.As, r.Surface)
+		who, err := p.person(ctx, r.Caller)
 		if err != nil {
 			return req, err
 		}
@@ -267,7 +269,7 @@ func (p *Plans) fromFile(ctx context.Context, r PlanRequest) (planner.Request, e
 			return planner.Request{}, bad("verify[%d].kind %q is none of %s", i, c.Kind, strings.Join(known, ", "))
 		}
 	}
-	who, err := p.person(ctx, r.As, r.Surface)
+	who, err := p.person(ctx, r.Caller)
 	if err != nil {
 		return planner.Request{}, err
 	}
@@ -393,7 +395,7 @@ func (p *Plans) List(ctx context.Context) ([]planner.Record, error) {
 }
 
 // Say takes a person's word about a plan: approve, reject, revoke or comment.
-func (p *Plans) Say(ctx context.Context, id, word, comment, as, surface string) (planner.Record, error) {
+func (p *Plans) Say(ctx context.Context, id, word, comment string, c Caller) (planner.Record, error) {
 	if err := p.needsCluster(); err != nil {
 		return planner.Record{}, err
 	}
@@ -401,7 +403,7 @@ func (p *Plans) Say(ctx context.Context, id, word, comment, as, surface string) 
 	if err != nil {
 		return r, err
 	}
-	who, err := p.person(ctx, as, surface)
+	who, err := p.person(ctx, c)
 	if err != nil {
 		return r, err
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/event"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/store"
-	"github.com/gumshoe-ai/gumshoe/agent/store/file"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/planner"
 	"github.com/gumshoe-ai/gumshoe/planner/approval"
@@ -79,7 +78,7 @@ type seal struct {
 var _ planner.Trail = (*seal)(nil)
 
 // openSeal opens the key, and makes one when none is configured and none is there.
-func openSeal(cfg Config, s *file.Store, mask func(string) string) (*seal, error) {
+func openSeal(cfg Config, s store.Store, mask func(string) string) (*seal, error) {
 	path := cfg.Approval.KeyFile
 	own := path == ""
 	if own {
@@ -235,11 +234,11 @@ func (p *Plans) trip(ctx context.Context, r planner.Record, d incident.Decision)
 }
 
 // ResetBreaker closes the breaker again; only a person with the role admin may.
-func (p *Plans) ResetBreaker(ctx context.Context, as, surface, reason string) error {
+func (p *Plans) ResetBreaker(ctx context.Context, c Caller, reason string) error {
 	if err := p.needsCluster(); err != nil {
 		return err
 	}
-	who, err := p.person(ctx, as, surface)
+	who, err := p.person(ctx, c)
 	if err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ func newPlan(g *globals) *cobra.Command {
 			if (len(args) == 1) == (file != "") {
 				return usage(errors.New("plan takes an investigation (its id, or latest) or --from FILE"))
 			}
-			req := app.PlanRequest{As: f.as, Surface: surface, BreakGlass: glass, Reason: reason, Choice: planner.Choice{Action: action, Set: map[string]string{}}}
+			req := app.PlanRequest{Caller: app.As(f.as, surface), BreakGlass: glass, Reason: reason, Choice: planner.Choice{Action: action, Set: map[string]string{}}}
 			for _, kv := range set {
 				k, v, ok := strings.Cut(kv, "=")
 				if !ok || k == "" {
@@ -313,7 +313,7 @@ func newWord(g *globals, word, use, short, flag, what string) *cobra.Command {
 				}
 			}
 			return g.withPlans(cmd.Context(), src, true, func(p *app.Plans) error {
-				r, err := p.Say(cmd.Context(), args[0], say, text, f.as, surface)
+				r, err := p.Say(cmd.Context(), args[0], say, text, app.As(f.as, surface))
 				if err != nil {
 					return &exitError{code: exitApproval, err: err}
 				}
@@ -361,7 +361,7 @@ func newApply(g *globals) *cobra.Command {
 					return nil
 				}
 				p.Emit = g.telling()
-				r, err := p.Execute(cmd.Context(), args[0], f.as, surface)
+				r, err := p.Execute(cmd.Context(), args[0], app.As(f.as, surface))
 				return g.ended(r, err, f.output, incident.PlanVerified)
 			})
 		},
@@ -384,7 +384,7 @@ func newUndo(g *globals) *cobra.Command {
 			}
 			return g.withPlans(cmd.Context(), src, true, func(p *app.Plans) error {
 				p.Emit = g.telling()
-				r, err := p.Undo(cmd.Context(), args[0], f.as, surface, because)
+				r, err := p.Undo(cmd.Context(), args[0], app.As(f.as, surface), because)
 				return g.ended(r, err, f.output, incident.PlanUndone)
 			})
 		},

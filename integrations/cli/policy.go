@@ -195,7 +195,7 @@ func newPolicyReset(g *globals) *cobra.Command {
 				return usage(errors.New("--reason says what you found; it is kept in the audit log"))
 			}
 			return g.withPlans(cmd.Context(), src, true, func(p *app.Plans) error {
-				if err := p.ResetBreaker(cmd.Context(), as, surface, reason); err != nil {
+				if err := p.ResetBreaker(cmd.Context(), app.As(as, surface), reason); err != nil {
 					return err
 				}
 				_, err := fmt.Fprintln(g.streams.Out, "The circuit breaker is closed.")

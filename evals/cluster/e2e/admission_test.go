@@ -245,11 +245,11 @@ func printedExecutor(t *testing.T, c *clinic, pod string) {
 		t.Fatal(err)
 	}
 	c.with(t, cfg, func(p *app.Plans) {
-		r, err := p.Execute(t.Context(), made.Plan.ID, "", "cli")
+		r, err := p.Execute(t.Context(), made.Plan.ID, app.As("", "cli"))
 		if err != nil || r.State != incident.PlanVerified {
 			t.Fatalf("%s %s %q: %v", r.State, r.Reason, r.Left, err)
 		}
-		if r, err = p.Undo(t.Context(), made.Plan.ID, "", "cli", "to see whether it may"); err != nil || r.State != incident.PlanUndone {
+		if r, err = p.Undo(t.Context(), made.Plan.ID, app.As("", "cli"), "to see whether it may"); err != nil || r.State != incident.PlanUndone {
 			t.Errorf("%s %q: %v", r.State, r.Left, err)
 		}
 	})

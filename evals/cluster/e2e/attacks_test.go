@@ -57,7 +57,7 @@ func (c *clinic) attempt(t *testing.T, cfg app.Config, id string) (err error) {
 	t.Helper()
 	c.with(t, cfg, func(p *app.Plans) {
 		var r planner.Record
-		if r, err = p.Execute(t.Context(), id, "", "cli"); err == nil && r.State != incident.PlanVerified {
+		if r, err = p.Execute(t.Context(), id, app.As("", "cli")); err == nil && r.State != incident.PlanVerified {
 			err = fmt.Errorf("the plan is %s: %s %q", r.State, r.Reason, r.Left)
 		}
 	})
@@ -67,7 +67,7 @@ func (c *clinic) attempt(t *testing.T, cfg app.Config, id string) (err error) {
 // say gives the error of a word.
 func (c *clinic) say(t *testing.T, token, id, word, as string) (err error) {
 	t.Helper()
-	c.as(t, token, func(p *app.Plans) { _, err = p.Say(t.Context(), id, word, "because", as, "cli") })
+	c.as(t, token, func(p *app.Plans) { _, err = p.Say(t.Context(), id, word, "because", app.As(as, "cli")) })
 	return err
 }
 
@@ -288,7 +288,7 @@ func attacks() []attack {
 			id := c.victim(t, ns)
 			c.forge(t, id, event.PlanBegun, event.Event{Progress: &event.Progress{By: ann}})
 			c.forge(t, id, event.WriteEnded, event.Event{Write: &incident.WriteResult{Write: "s1.1", Done: true}})
-			c.as(t, annToken, func(p *app.Plans) { _, err = p.Undo(t.Context(), id, "", "cli", "") })
+			c.as(t, annToken, func(p *app.Plans) { _, err = p.Undo(t.Context(), id, app.As("", "cli"), "") })
 			return err
 		}},
 		{name: "revoked", says: "withdrew", try: func(t *testing.T, c *clinic, ns string) error {
@@ -311,7 +311,7 @@ func attacks() []attack {
 			short := c.settings(t, annToken, "settings: {planTTL: 1s}\n")
 			id := ""
 			c.with(t, short, func(p *app.Plans) {
-				r, err := p.Make(t.Context(), app.PlanRequest{File: setImage(ns, "registry.example.com/app:2"), Surface: "cli"})
+				r, err := p.Make(t.Context(), app.PlanRequest{File: setImage(ns, "registry.example.com/app:2"), Caller: app.As("", "cli")})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -375,19 +375,19 @@ func attacks() []attack {
 		}},
 		{name: "an action of no catalogue", says: "no such action", try: func(t *testing.T, c *clinic, ns string) (err error) {
 			c.as(t, annToken, func(p *app.Plans) {
-				_, err = p.Make(t.Context(), app.PlanRequest{Surface: "cli", File: []byte("reason: x\nsteps:\n- {action: kubectl, params: {args: delete namespace " + ns + "}}\n")})
+				_, err = p.Make(t.Context(), app.PlanRequest{Caller: app.As("", "cli"), File: []byte("reason: x\nsteps:\n- {action: kubectl, params: {args: delete namespace " + ns + "}}\n")})
 			})
 			return err
 		}},
 		{name: "words in a parameter", says: "", try: func(t *testing.T, c *clinic, ns string) (err error) {
 			c.as(t, annToken, func(p *app.Plans) {
-				_, err = p.Make(t.Context(), app.PlanRequest{Surface: "cli", File: setImage(ns, "x; kubectl delete ns "+ns)})
+				_, err = p.Make(t.Context(), app.PlanRequest{Caller: app.As("", "cli"), File: setImage(ns, "x; kubectl delete ns "+ns)})
 			})
 			return err
 		}},
 		{name: "an automated caller", says: "policy denies", try: func(t *testing.T, c *clinic, ns string) (err error) {
 			c.as(t, annToken, func(p *app.Plans) {
-				_, err = p.Make(t.Context(), app.PlanRequest{Surface: "alert", File: setImage(ns, "registry.example.com/app:2")})
+				_, err = p.Make(t.Context(), app.PlanRequest{Caller: app.As("", "alert"), File: setImage(ns, "registry.example.com/app:2")})
 			})
 			return err
 		}},
@@ -395,7 +395,7 @@ func attacks() []attack {
 			id := ""
 			two := c.settings(t, annToken, "rules:\n- {name: two-images, scope: step, when: 'action.name == \"set_image\"', verdict: ask_two, reason: images are sensitive}\n")
 			c.with(t, two, func(p *app.Plans) {
-				r, err := p.Make(t.Context(), app.PlanRequest{File: setImage(ns, "registry.example.com/app:2"), Surface: "cli"})
+				r, err := p.Make(t.Context(), app.PlanRequest{File: setImage(ns, "registry.example.com/app:2"), Caller: app.As("", "cli")})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -104,7 +104,7 @@ spec: {deviceSelector: {driver: taint.example.com}, taint: {key: example.com/mai
 	}
 	c.approve(t, plan.Plan.ID, bobToken)
 	c.as(t, annToken, func(p *app.Plans) {
-		if _, err := p.Execute(t.Context(), plan.Plan.ID, "", "cli"); err == nil {
+		if _, err := p.Execute(t.Context(), plan.Plan.ID, app.As("", "cli")); err == nil {
 			t.Error("executed after one of two approvals")
 		}
 	})

@@ -60,7 +60,7 @@ func TestKilledExecutor(t *testing.T) {
 			select {} // the signal ends it
 		}
 	}
-	r, err := p.Execute(t.Context(), id, "", "cli")
+	r, err := p.Execute(t.Context(), id, app.As("", "cli"))
 	if err != nil || r.State != incident.PlanVerified {
 		t.Fatalf("%s %s: %v", r.State, r.Reason, err)
 	}
@@ -130,7 +130,7 @@ func (c *clinic) takeUp(t *testing.T, cut round) {
 		var err error
 		c.as(t, annToken, func(p *app.Plans) {
 			p.Lease, p.Emit = shortLease, nil
-			r, err = p.Execute(ctx, cut.id, "", "cli")
+			r, err = p.Execute(ctx, cut.id, app.As("", "cli"))
 		})
 		if w, ok := errors.AsType[*planner.Withheld](err); ok && w.Final && r.State == incident.PlanVerified {
 			return true, nil // it was killed after its end

@@ -65,7 +65,7 @@ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: ann}
 	}
 	c.whole(t)
 	c.as(t, annToken, func(p *app.Plans) {
-		r, err := p.Undo(t.Context(), plan.Plan.ID, "", "cli", "the driver was not it")
+		r, err := p.Undo(t.Context(), plan.Plan.ID, app.As("", "cli"), "the driver was not it")
 		if err != nil || r.State != incident.PlanUndone {
 			t.Errorf("%s %q: %v", r.State, r.Left, err)
 		}

@@ -119,7 +119,7 @@ func (c *clinic) diagnose(t *testing.T, question, code string) incident.Report {
 // plan makes a plan as ann.
 func (c *clinic) plan(t *testing.T, req app.PlanRequest) planner.Record {
 	t.Helper()
-	req.Surface = "cli"
+	req.Caller.Surface = "cli"
 	var out planner.Record
 	c.as(t, annToken, func(p *app.Plans) {
 		r, err := p.Make(t.Context(), req)
@@ -136,7 +136,7 @@ func (c *clinic) approve(t *testing.T, id string, tokens ...string) {
 	t.Helper()
 	for _, token := range tokens {
 		c.as(t, token, func(p *app.Plans) {
-			if _, err := p.Say(t.Context(), id, incident.Approved, "go ahead", "", "cli"); err != nil {
+			if _, err := p.Say(t.Context(), id, incident.Approved, "go ahead", app.As("", "cli")); err != nil {
 				t.Fatalf("not approved: %v", err)
 			}
 		})
@@ -148,7 +148,7 @@ func (c *clinic) execute(t *testing.T, id string, want incident.PlanState) plann
 	t.Helper()
 	var out planner.Record
 	c.as(t, annToken, func(p *app.Plans) {
-		r, err := p.Execute(t.Context(), id, "", "cli")
+		r, err := p.Execute(t.Context(), id, app.As("", "cli"))
 		if err != nil {
 			t.Fatalf("not executed: %v", err)
 		}
@@ -244,7 +244,7 @@ func TestRemedyClaim(t *testing.T) {
 		t.Errorf("no proof that it fits: %+v", plan.Plan.Capacity)
 	}
 	c.as(t, annToken, func(p *app.Plans) {
-		if _, err := p.Execute(t.Context(), plan.Plan.ID, "", "cli"); err == nil || !strings.Contains(err.Error(), "not executed") {
+		if _, err := p.Execute(t.Context(), plan.Plan.ID, app.As("", "cli")); err == nil || !strings.Contains(err.Error(), "not executed") {
 			t.Errorf("executed without consent: %v", err)
 		}
 	})
@@ -258,7 +258,7 @@ func TestRemedyClaim(t *testing.T) {
 	}
 	c.whole(t)
 	c.as(t, annToken, func(p *app.Plans) {
-		r, err := p.Undo(t.Context(), plan.Plan.ID, "", "cli", "the other way was better")
+		r, err := p.Undo(t.Context(), plan.Plan.ID, app.As("", "cli"), "the other way was better")
 		if err != nil || r.State != incident.PlanUndone {
 			t.Errorf("%s %q: %v", r.State, r.Left, err)
 		}

@@ -126,7 +126,7 @@ func (c *clinic) printed(t *testing.T, plan planner.Record) {
 	cfg := c.config(t, annToken)
 	cfg.Executor.Kubeconfig = c.kubeconfigOf(t, executorAccountToken)
 	c.with(t, cfg, func(p *app.Plans) {
-		r, err := p.Execute(t.Context(), plan.Plan.ID, "", "cli")
+		r, err := p.Execute(t.Context(), plan.Plan.ID, app.As("", "cli"))
 		if err != nil || r.State != incident.PlanVerified {
 			t.Fatalf("the plan is %s, want verified: %s %q: %v", r.State, r.Reason, r.Left, err)
 		}

@@ -1,0 +1,217 @@
+package session
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/store"
+)
+
+// Types of records.
+const (
+	TypeOpened   = "session.opened"
+	TypeAsked    = "turn.asked"
+	TypeBegun    = "turn.begun"
+	TypeEnded    = "turn.ended"
+	TypeAlerts   = "session.alerts"
+	TypePlan     = "session.plan"
+	TypeLinked   = "session.linked"
+	TypeUnlinked = "session.unlinked"
+	TypeModel    = "session.model"
+	TypeTitle    = "session.title"
+	TypeMerged   = "session.merged"
+	TypeClosed   = "session.closed"
+)
+
+// prefix is the name under which sessions are journalled.
+const prefix = "session"
+
+// Subjects is the pattern of all sessions.
+const Subjects = prefix + ".>"
+
+// Subject is where a session is journalled.
+func Subject(id string) (string, error) {
+	if strings.Contains(id, ".") {
+		return "", fmt.Errorf("%w id %q of a session", store.ErrInvalid, id)
+	}
+	s := prefix + "." + id
+	return s, store.CheckSubject(s)
+}
+
+// Load rebuilds a session; store.ErrNotFound when there is none.
+func Load(ctx context.Context, l store.Loader, id string) (Session, error) {
+	subject, err := Subject(id)
+	if err != nil {
+		return Session{}, err
+	}
+	s, last, err := store.Project(ctx, l, subject, 0, Session{ID: id, Turns: []Turn{}}, Fold)
+	if err != nil {
+		return s, err
+	}
+	if last == 0 {
+		return s, fmt.Errorf("session %q is %w", id, store.ErrNotFound)
+	}
+	return s, nil
+}
+
+// List gives all sessions that the filter lets through, the one that changed last
+// first. One that cannot be read is left out and is a part of the error.
+func List(ctx context.Context, st interface {
+	store.Loader
+	store.Lister
+}, f Filter) ([]Session, error) {
+	var out []Session
+	var errs []error
+	for info, err := range st.List(ctx, Subjects) {
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		s, err := Load(ctx, st, strings.TrimPrefix(info.Subject, prefix+"."))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if f.Match(s) {
+			out = append(out, s)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Session) int { return b.Changed.Compare(a.Changed) })
+	if f.Limit > 0 && len(out) > f.Limit {
+		out = out[:f.Limit]
+	}
+	return out, errors.Join(errs...)
+}
+
+// Match reports whether a filter lets a session through; Limit plays no part.
+func (f Filter) Match(s Session) bool {
+	if f.Source != "" && s.Source != f.Source || f.Owner != "" && s.Owner.Name != f.Owner {
+		return false
+	}
+	if f.Open && (s.Closed || s.Merged != "" || !s.Resolved.IsZero()) {
+		return false
+	}
+	text := strings.ToLower(f.Text)
+	return text == "" || strings.Contains(strings.ToLower(s.Title), text) || slices.ContainsFunc(s.Turns, func(t Turn) bool {
+		return strings.Contains(strings.ToLower(t.Question.Text), text)
+	})
+}
+
+// Fold takes one record into a session. Records of types it does not know are
+// passed over: a later version may write more.
+func Fold(s Session, rec store.Record) (Session, error) {
+	var c Change
+	if err := json.Unmarshal(rec.Data, &c); err != nil {
+		return s, err
+	}
+	s.Seq, s.Changed = rec.Seq, rec.At
+	switch rec.Type {
+	case TypeOpened:
+		if c.Opened == nil {
+			return s, errors.New("the record does not say what was opened")
+		}
+		o := c.Opened
+		s.Title, s.Source, s.Owner, s.Cluster, s.Namespace, s.Model, s.Links = o.Title, o.Source, o.Owner, o.Cluster, o.Namespace, o.Model, o.Links
+		s.Opened = rec.At
+	case TypeAsked:
+		if c.Asked != nil && s.turn(c.Asked.ID) == nil {
+			t := *c.Asked
+			t.State, t.Asked = Queued, rec.At
+			s.Turns = append(slices.Clone(s.Turns), t)
+		}
+	case TypeBegun:
+		s.change(c.Begun != nil, func() string { return c.Begun.Turn }, func(t *Turn) {
+			t.State, t.Run, t.Attempt = Running, c.Begun.Run, c.Begun.Attempt
+			if t.Begun.IsZero() {
+				t.Begun = rec.At
+			}
+		})
+	case TypeEnded:
+		s.change(c.Ended != nil, func() string { return c.Ended.ID }, func(t *Turn) {
+			e := c.Ended
+			t.State, t.Outcome, t.Headline, t.Model, t.Usage, t.Reason, t.Ended = e.State, e.Outcome, e.Headline, e.Model, e.Usage, e.Reason, rec.At
+			if e.Run != "" {
+				t.Run = e.Run
+			}
+		})
+	case TypeAlerts:
+		for _, a := range c.Alerts {
+			if i := slices.IndexFunc(s.Alerts, func(o incident.Alert) bool { return o.Fingerprint == a.Fingerprint }); i >= 0 {
+				s.Alerts = slices.Clone(s.Alerts)
+				s.Alerts[i] = a
+			} else {
+				s.Alerts = append(slices.Clone(s.Alerts), a)
+			}
+		}
+		if c.Resolved != nil {
+			if *c.Resolved {
+				s.Resolved = rec.At
+			} else {
+				s.Resolved = time.Time{}
+			}
+		}
+	case TypePlan:
+		if !slices.Contains(s.Plans, c.Plan) {
+			s.Plans = append(slices.Clone(s.Plans), c.Plan)
+		}
+	case TypeLinked:
+		if c.Link != nil && !slices.Contains(s.Links, *c.Link) {
+			s.Links = append(slices.Clone(s.Links), *c.Link)
+		}
+	case TypeUnlinked:
+		if c.Unlinked != nil {
+			s.Links = slices.DeleteFunc(slices.Clone(s.Links), func(l Link) bool { return l == *c.Unlinked })
+		}
+	case TypeModel:
+		if c.Model != nil {
+			s.Model = *c.Model
+		}
+	case TypeTitle:
+		s.Title = c.Title
+	case TypeMerged:
+		s.Merged = c.Merged
+	case TypeClosed:
+		s.Closed = c.Closed != nil && *c.Closed
+	}
+	return s, nil
+}
+
+func (s *Session) turn(id string) *Turn {
+	if i := slices.IndexFunc(s.Turns, func(t Turn) bool { return t.ID == id }); i >= 0 {
+		return &s.Turns[i]
+	}
+	return nil
+}
+
+// change alters a turn of a copy, unless it has ended: the first end stands.
+func (s *Session) change(ok bool, id func() string, f func(*Turn)) {
+	if !ok {
+		return
+	}
+	s.Turns = slices.Clone(s.Turns)
+	if t := s.turn(id()); t != nil && !t.State.Ended() {
+		f(t)
+	}
+}
+
+// Turn gives a turn by its id.
+func (s Session) Turn(id string) (Turn, bool) {
+	if t := s.turn(id); t != nil {
+		return *t, true
+	}
+	return Turn{}, false
+}
+
+// Last gives the newest turn.
+func (s Session) Last() (Turn, bool) {
+	if len(s.Turns) == 0 {
+		return Turn{}, false
+	}
+	return s.Turns[len(s.Turns)-1], true
+}
