@@ -92,6 +92,12 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"integrations/access", module + "/planner", "a role opens a door; approvals are the planner's"},
 	{"integrations/access", module + "/agent/store", "access imports agent/{incident,tool} only"},
 	{"integrations/access", module + "/integrations/render", "rooms of one floor do not reach each other"},
+	{"integrations/alertmanager", "k8s.io", "an alert names things; the service looks at them"},
+	{"integrations/alertmanager", "github.com/prometheus", "a webhook is a document; the client of a few calls is its own"},
+	{"integrations/alertmanager", module + "/toolsets", "a surface works through the service only"},
+	{"integrations/alertmanager", module + "/planner", "an alert asks; it plans and changes nothing"},
+	{"integrations/alertmanager", module + "/integrations/app", "imports only go down the floors"},
+	{"integrations/alertmanager", module + "/integrations/render", "rooms of one floor do not reach each other"},
 }
 
 // TestImportTable holds the house against its plan. Test files may reach
