@@ -30,7 +30,7 @@ func (s *Service) investigate(ctx context.Context, j session.Job) (incident.Repo
 			_ = s.keep.Live.Publish(ctx, liveSubject(j.Run), raw) // what is lost here is worth nothing
 		}
 	})
-	rep, err := s.app.run(ctx, j.Question, runOptions{ID: j.Run, Model: j.Model, Note: j.Note, Sink: event.Tee(log, live), Spill: s.keep.Spill})
+	rep, err := s.app.run(ctx, j.Question, runOptions{ID: j.Run, Model: j.Model, Note: j.Note, Sink: event.Tee(log, live, s.cfg.Tracer.Sink(ctx, j.Session.ID)), Spill: s.keep.Spill})
 	if cause := context.Cause(ctx); errors.Is(cause, session.ErrAgain) {
 		return rep, cause
 	}
@@ -38,12 +38,6 @@ func (s *Service) investigate(ctx context.Context, j session.Job) (incident.Repo
 }
 
 func liveSubject(run string) string { return "live." + run }
-
-// Run gives what the journal holds of a run, also while it goes on.
-func (s *Service) Run(ctx context.Context, id string) (store.Run, error) {
-	r, err := store.LoadRun(ctx, s.keep, id)
-	return r, gone(err, "there is no investigation %q", id)
-}
 
 // Events follows a run or a plan: the records above a sequence as events, then what
 // comes, with a model's words in between (Seq 0), until the run has ended or nothing
@@ -229,13 +223,4 @@ func (s *Service) Follow(ctx context.Context, after store.Position) iter.Seq2[se
 			}
 		}
 	}
-}
-
-// Output gives the full text of an evidence that was shortened.
-func (s *Service) Output(_ context.Context, digest string) ([]byte, error) {
-	raw, err := s.keep.Spill.Get(digest)
-	if err != nil {
-		return nil, &tool.Error{Kind: tool.NotFound, User: fmt.Sprintf("the output %.80q is not kept, or not any more", digest), Err: err}
-	}
-	return raw, nil
 }
