@@ -403,3 +403,24 @@ func (s *steady) Check(ctx context.Context, c incident.Check) (incident.Verdict,
 	s.said[string(raw)] = answer{at: at, v: v, saw: saw}
 	return v, saw
 }
+
+// StageCase gives a function that wires an App to the staged recorded cluster of a
+// case that ships, for demonstrations and tests.
+func StageCase(id string) func(context.Context, Config) (*App, error) {
+	return func(ctx context.Context, cfg Config) (*App, error) {
+		fsys, err := evals.Embedded()
+		if err != nil {
+			return nil, err
+		}
+		c, err := evals.Find(fsys, id)
+		if err != nil {
+			return nil, &tool.Error{Kind: tool.NotFound, User: err.Error(), Fix: "see gumshoe eval list", Err: err}
+		}
+		f, err := NewFactory(cfg)
+		if err != nil {
+			return nil, err
+		}
+		a, _, err := f.Stage(ctx, c)
+		return a, err
+	}
+}
