@@ -2,6 +2,7 @@ package access
 
 import (
 	"crypto/subtle"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"html"
@@ -19,6 +20,9 @@ const (
 	tokenPath    = "/auth/token"
 	logoutPath   = "/auth/logout"
 
+	// resourcePath is where RFC 9728 has the metadata of a protected resource.
+	resourcePath = "/.well-known/oauth-protected-resource"
+
 	maxTokenForm = 64 << 10
 	maxReturn    = 2048
 )
@@ -30,6 +34,9 @@ const (
 //	GET  /auth/callback           where the provider sends people back to
 //	POST /auth/token              form fields token and return
 //	POST /auth/logout             ends the session
+//
+// With the provider's sign-in, /.well-known/oauth-protected-resource says to programs
+// whose tokens are asked for (RFC 9728).
 func (g *Gate) Routes() []Route {
 	if !g.cfg.Authenticated() {
 		return nil
@@ -39,13 +46,34 @@ func (g *Gate) Routes() []Route {
 		{Method: http.MethodPost, Pattern: logoutPath, Handler: http.HandlerFunc(g.logout), Public: true, Why: "it only ends the session that the request carries"},
 	}
 	if g.atProvider() {
-		return append(out, Route{Method: http.MethodGet, Pattern: callbackPath, Handler: http.HandlerFunc(g.callback), Public: true, Why: "it is how people come back from the provider"})
+		return append(out,
+			Route{Method: http.MethodGet, Pattern: callbackPath, Handler: http.HandlerFunc(g.callback), Public: true, Why: "it is how people come back from the provider"},
+			Route{Method: http.MethodGet, Pattern: resourcePath, Handler: http.HandlerFunc(g.resource), Public: true, Why: "it says to programs where they get a token"},
+		)
 	}
 	return append(out, Route{Method: http.MethodPost, Pattern: tokenPath, Handler: http.HandlerFunc(g.pasted), Public: true, Why: "it is how people sign in", MaxBody: maxTokenForm})
 }
 
 // atProvider says whether people sign in at the provider.
 func (g *Gate) atProvider() bool { return g.oidc != nil && g.cfg.OIDC.RedirectURL != "" }
+
+// publicURL is the server's own address, as the configuration says it; "" where it
+// does not. What a request calls the server is not believed.
+func (g *Gate) publicURL() string {
+	if !g.atProvider() {
+		return ""
+	}
+	return strings.TrimSuffix(g.cfg.OIDC.RedirectURL, callbackPath)
+}
+
+// resource says whose tokens the server asks for.
+func (g *Gate) resource(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	// The client may be gone; there is nobody else to tell.
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"resource": g.publicURL(), "resource_name": "gumshoe", "authorization_servers": []string{g.cfg.OIDC.Issuer}, "bearer_methods_supported": []string{"header"},
+	})
+}
 
 // refresh leads a browser that was refused to the sign-in and back again.
 func refresh(r *http.Request) string {
