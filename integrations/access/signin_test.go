@@ -287,8 +287,8 @@ func TestHowLongASignInLasts(t *testing.T) {
 	}{
 		"the usual":                   {0, caller{static: true}, 8 * time.Hour},
 		"as configured":               {20 * time.Minute, caller{person: incident.Person{Proof: proofLogin}}, 20 * time.Minute},
-		"a cluster's token":           {0, caller{person: incident.Person{Proof: proofKube}}, time.Hour},
-		"a cluster's token, shorter":  {10 * time.Minute, caller{person: incident.Person{Proof: proofKube}}, 10 * time.Minute},
+		"a cluster's token":           {0, caller{reviewed: true}, time.Hour},
+		"a cluster's token, shorter":  {10 * time.Minute, caller{reviewed: true}, 10 * time.Minute},
 		"not beyond the token's end":  {0, caller{expiry: newClock().now().Add(5 * time.Minute)}, 5 * time.Minute},
 		"a token that outlives it":    {0, caller{expiry: newClock().now().Add(50 * time.Hour)}, 8 * time.Hour},
 		"a provider's, without bound": {0, caller{person: incident.Person{Proof: proofLogin}}, 8 * time.Hour},
