@@ -167,6 +167,9 @@ func (c *conversation) firstMessage() (string, error) {
 		lines, edges = 12, 12
 	}
 	d := prompt.First{Fence: c.fence, Question: c.report.Question, Outcome: string(c.standing.Outcome), Compact: c.compact}
+	for _, x := range c.question.Before {
+		d.Before = append(d.Before, c.line(x.Question+" -> "+x.Answer))
+	}
 	for _, s := range c.report.Subjects {
 		d.Subjects = append(d.Subjects, s.String())
 	}

@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/gumshoe-ai/gumshoe/agent/event"
@@ -63,6 +64,8 @@ type Config struct {
 	// Spill keeps full outputs; nil keeps them in memory for the run.
 	Spill      Spill
 	AllowProbe bool
+	// Note is told at the beginning of the run, for example why no model is asked.
+	Note string
 	// CallTimeout bounds one tool call; 0 means DefaultCallTimeout.
 	CallTimeout time.Duration
 }
@@ -159,6 +162,10 @@ func (inv *Investigator) Run(ctx context.Context, q incident.Question, sink even
 // redact masks what a person or an alert pasted.
 func (inv *Investigator) redact(q incident.Question) incident.Question {
 	q.Text = inv.cfg.Redactor.String(q.Text)
+	q.Before = slices.Clone(q.Before)
+	for i := range q.Before {
+		q.Before[i].Question, q.Before[i].Answer = inv.cfg.Redactor.String(q.Before[i].Question), inv.cfg.Redactor.String(q.Before[i].Answer)
+	}
 	if q.Alert == nil {
 		return q
 	}

@@ -47,6 +47,9 @@ func (r *run) run(ctx context.Context, q incident.Question) error {
 		return err
 	}
 	r.sink.Emit(event.Event{Type: event.RunStarted, Started: &event.Started{Question: r.question, Model: r.report.Model, Toolsets: r.states()}})
+	if r.cfg.Note != "" {
+		r.notice("info", "%s", r.cfg.Note)
+	}
 	if err := r.unreachable(); err != nil {
 		return r.withoutTriage(ctx, err)
 	}

@@ -47,8 +47,10 @@ type System struct {
 // First is the data of the first message: the question and what triage found.
 // Every entry is one line, except those of Evidence, which are fenced blocks.
 type First struct {
-	Fence     string
-	Question  string
+	Fence    string
+	Question string
+	// Before is what was asked and answered earlier in the conversation, a line each.
+	Before    []string
 	Subjects  []string
 	NotSeen   []string
 	Outcome   string

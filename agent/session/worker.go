@@ -28,6 +28,10 @@ type Job struct {
 	Note string
 }
 
+// ErrAgain says that a job could not be done and is worth another attempt later, for
+// example because the journal did not take its records.
+var ErrAgain = errors.New("it is tried again")
+
 // Investigate does a job. The report is complete also when the error is not nil,
 // and its events are in the journal.
 type Investigate func(ctx context.Context, j Job) (incident.Report, error)
@@ -323,6 +327,9 @@ func (w *Worker) attempt(ctx context.Context, c *store.Claim, s Session, t Turn)
 		return fmt.Errorf("turn %s: %w", t.ID, cause)
 	case cause != nil: // the server goes down: another one begins again
 		return c.Lease.Release(ctx, 0)
+	}
+	if errors.Is(err, ErrAgain) {
+		return errors.Join(fmt.Errorf("turn %s: %w", t.ID, err), c.Lease.Release(ctx, w.Lease))
 	}
 	e := answered(t, rep)
 	if err != nil {

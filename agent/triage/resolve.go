@@ -32,7 +32,7 @@ func (s *session) resolve(ctx context.Context, q incident.Question, r reading) (
 		alert = r.alert
 	}
 	if alert != nil {
-		if refs := alertSubjects(*alert, s.cluster); len(refs) > 0 {
+		if refs := AlertSubjects(*alert, s.cluster); len(refs) > 0 {
 			return s.existing(ctx, refs)
 		}
 	}
@@ -62,7 +62,15 @@ func (s *session) resolve(ctx context.Context, q incident.Question, r reading) (
 		// the question are names of something: the person asked about this one.
 		return nil, notFound(n.missing, n.near, n.noNamespace, n.unknown), nil
 	}
-	return s.resolveLoose(ctx, r, n.tried)
+	return s.resolveLoose(ctx, r, n.tried, earlier(q))
+}
+
+// earlier is what the last answer of the conversation was about.
+func earlier(q incident.Question) []incident.Ref {
+	if len(q.Before) == 0 {
+		return nil
+	}
+	return q.Before[len(q.Before)-1].Subjects
 }
 
 // names collects what the names of a question turn out to be.
@@ -184,8 +192,9 @@ func (s *session) existing(ctx context.Context, refs []incident.Ref) ([]incident
 
 // resolveLoose is for questions without a written name: plain words that happen
 // to be names, else the namespace, else the whole cluster. tried are words that
-// were looked up already and are no names.
-func (s *session) resolveLoose(ctx context.Context, r reading, tried []string) ([]incident.Ref, *incident.Clarification, error) {
+// were looked up already and are no names; earlier is what the conversation is about,
+// which a question means that names nothing.
+func (s *session) resolveLoose(ctx context.Context, r reading, tried []string, earlier []incident.Ref) ([]incident.Ref, *incident.Clarification, error) {
 	var found, places []incident.Ref
 	for _, m := range limit(r.loose, maxMentions) {
 		if m.Namespace == "" && namespaced(m.Kind) {
@@ -212,6 +221,9 @@ func (s *session) resolveLoose(ctx context.Context, r reading, tried []string) (
 	// only where no namespace was said.
 	if r.namespace == "" && len(places) > 0 {
 		return places, nil, nil
+	}
+	if len(earlier) > 0 && !r.said {
+		return earlier, nil, nil
 	}
 	var remark *incident.Clarification
 	say := func(where string) {

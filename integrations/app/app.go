@@ -30,6 +30,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/redact"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/agent/triage"
+	"github.com/gumshoe-ai/gumshoe/evals/world"
 	"github.com/gumshoe-ai/gumshoe/runbooks"
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube"
@@ -63,6 +64,8 @@ type App struct {
 	journal *journal
 	// model answers in place of the configured one; nil means the configuration's.
 	model llm.Model
+	// stage is the recorded cluster that reacts, if it is one.
+	stage *world.World
 }
 
 // New wires an App to the cluster or bundle that the configuration names. It
@@ -208,7 +211,33 @@ func toolsets(src *source) ([]tool.Toolset, error) {
 // Investigate answers one question. The report is complete also when the error
 // is not nil.
 func (a *App) Investigate(ctx context.Context, q incident.Question, sink event.Sink) (incident.Report, error) {
-	model, closer, err := openModel(a.cfg.Model, a.redactor.String, sink)
+	k := a.journal.begin(ctx, sink)
+	defer k.end()
+	return a.run(ctx, q, runOptions{Sink: k.sink, Spill: k.spill})
+}
+
+// runOptions say how one investigation runs.
+type runOptions struct {
+	// ID names the run; empty is a new one.
+	ID string
+	// Model is asked in place of the configured one; empty is that one.
+	Model string
+	// Note is told at its beginning, if there is something to tell.
+	Note  string
+	Sink  event.Sink
+	Spill investigate.Spill
+}
+
+// run investigates. It journals nothing by itself: the sink does.
+func (a *App) run(ctx context.Context, q incident.Question, o runOptions) (incident.Report, error) {
+	cfg := a.cfg.Model
+	if o.Model != "" {
+		var err error
+		if cfg, err = modelNamed(a.cfg, o.Model); err != nil {
+			return incident.Report{}, err
+		}
+	}
+	model, closer, err := openModel(cfg, a.redactor.String, o.Sink)
 	if err != nil {
 		return incident.Report{}, err
 	}
@@ -220,18 +249,20 @@ func (a *App) Investigate(ctx context.Context, q incident.Question, sink event.S
 	if err != nil {
 		return incident.Report{}, err
 	}
-	k := a.journal.begin(ctx, sink)
-	defer k.end()
-	inv, err := investigate.New(investigate.Config{
+	ic := investigate.Config{
 		Cluster: a.src.cluster, Toolsets: a.toolsets, Model: model, Actions: known,
 		Triager: triage.New(triage.Config{Cluster: a.src.cluster, Toolsets: a.toolsets, Library: a.library}),
 		Budget:  investigate.Budget{Steps: a.cfg.Budget.Steps, Tokens: a.cfg.Budget.Tokens, Cost: a.cfg.Budget.Cost, WallClock: time.Duration(a.cfg.Budget.Timeout)},
-		Now:     a.src.now, Redactor: a.redactor, Suspicious: a.detector.Marks, Spill: k.spill,
-	})
+		Now:     a.src.now, Redactor: a.redactor, Suspicious: a.detector.Marks, Spill: o.Spill, Note: o.Note,
+	}
+	if o.ID != "" {
+		ic.NewID = func() string { return o.ID }
+	}
+	inv, err := investigate.New(ic)
 	if err != nil {
 		return incident.Report{}, err
 	}
-	return inv.Run(ctx, q, k.sink)
+	return inv.Run(ctx, q, o.Sink)
 }
 
 // ToolAnswer is what one tool said.

@@ -40,6 +40,8 @@ type Config struct {
 	Executor ExecutorConfig `json:"executor,omitzero"`
 	Policy   PolicyConfig   `json:"policy,omitzero"`
 	Approval ApprovalConfig `json:"approval,omitzero"`
+	// Server is for gumshoe serve.
+	Server ServerConfig `json:"server,omitzero"`
 	// AllowProbe lets one call touch a workload (effect probe). It is said by a
 	// person for that call and is no setting of a file.
 	AllowProbe bool `json:"-"`
@@ -171,6 +173,7 @@ func (c Config) Validate() error {
 		c.Executor,
 		c.Policy,
 		c.Approval,
+		c.Server,
 		toolSpecs(c.Tools),
 		mcpSpecs(c.MCP),
 	} {

@@ -11,6 +11,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/llm/fallback"
 	"github.com/gumshoe-ai/gumshoe/agent/llm/langchain"
 	"github.com/gumshoe-ai/gumshoe/agent/llm/openaichat"
+	"github.com/gumshoe-ai/gumshoe/agent/session"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
 
@@ -71,4 +72,35 @@ func oneModel(spec, key string, c ModelConfig, mask func(string) string) (llm.Mo
 		return nil, nil, err
 	}
 	return m, func() { m.Close() }, nil
+}
+
+// modelNamed gives the configuration of a model by its name: offline, or one of the
+// configuration.
+func modelNamed(c Config, name string) (ModelConfig, error) {
+	if name == Offline {
+		return ModelConfig{Name: Offline}, nil
+	}
+	m := c.Model
+	if name == m.Name {
+		return m, nil
+	}
+	for _, f := range m.Fallback {
+		if f == name {
+			m.Name, m.Fallback = name, nil
+			return m, nil
+		}
+	}
+	return m, &tool.Error{Kind: tool.Invalid, User: fmt.Sprintf("there is no model %q here", name), Fix: "see the section model of the configuration"}
+}
+
+// modelList lists the models that can be switched to, the configured one first.
+func modelList(c Config) []session.Model {
+	out := []session.Model{}
+	if c.Model.Name != "" && c.Model.Name != Offline {
+		out = append(out, session.Model{Name: c.Model.Name, Window: c.Model.Window, InputPrice: c.Model.InputPrice, OutputPrice: c.Model.OutputPrice, Default: true})
+		for _, f := range c.Model.Fallback {
+			out = append(out, session.Model{Name: f})
+		}
+	}
+	return append(out, session.Model{Name: Offline, Default: len(out) == 0})
 }

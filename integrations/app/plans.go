@@ -67,6 +67,11 @@ func plansIn(cfg Config, a *App, rules *policy.Policy, s store.Store) (_ *Plans,
 	mask := redact.New().String
 	if a != nil {
 		mask = a.redactor.String
+		if w := a.stage; w != nil { // its time is its own
+			p.Sleep, p.Checks = w.Sleep, func(c planner.Checker) planner.Checker {
+				return &steady{next: c, version: w.Version, said: map[string]answer{}}
+			}
+		}
 	}
 	if p.seal, err = openSeal(cfg, s, mask); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -101,7 +106,7 @@ type PlanRequest struct {
 	// File is a plan written by hand, as YAML.
 	File []byte
 	// Choice narrows which proposal is taken and sets its parameters.
-	Choice planner.Choice
+	Choice     planner.Choice
 	Caller     Caller
 	BreakGlass bool
 	Reason     string

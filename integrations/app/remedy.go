@@ -26,6 +26,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/evals/world"
 	"github.com/gumshoe-ai/gumshoe/planner"
 	"github.com/gumshoe-ai/gumshoe/planner/actions"
+	"github.com/gumshoe-ai/gumshoe/runbooks"
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra/allocator"
 )
 
@@ -78,15 +79,11 @@ type mender struct {
 }
 
 func (m *mender) open(ctx context.Context) error {
-	b, err := bundle.Open(m.c.Bundle, bundle.DefaultLimits())
-	if err != nil {
-		return err
-	}
-	reacts := m.want.Reacts
-	if len(m.attack.Lie) > 0 {
-		reacts = m.attack.Lie
-	}
-	if m.world, err = world.New(ctx, world.Config{Bundle: b, Reacts: reacts, Faults: m.attack.Faults, Annotation: actions.Annotation, Place: devicePlace(b.Manifest.ServerVersion)}); err != nil {
+	// Whoever runs an evaluation has a store, keys and a policy: they are not asked.
+	m.cfg = m.factory.cfg
+	m.cfg.Store, m.cfg.Policy, m.cfg.Approval, m.cfg.Executor = StoreConfig{Dir: filepath.Join(m.dir, "store")}, PolicyConfig{}, ApprovalConfig{}, ExecutorConfig{}
+	var err error
+	if m.app, m.world, err = stage(ctx, m.cfg, m.factory.lib, m.c); err != nil {
 		return err
 	}
 	for who, rights := range m.attack.Lacks {
@@ -99,17 +96,44 @@ func (m *mender) open(ctx context.Context) error {
 	if err := m.world.Change(ctx, m.attack.Before); err != nil {
 		return err
 	}
-	src, err := recordedAt(ctx, b, m.world.RESTConfig(), func() error { return nil })
-	if err != nil {
-		return err
-	}
-	// Whoever runs an evaluation has a store, keys and a policy: they are not asked.
-	m.cfg = m.factory.cfg
-	m.cfg.Store, m.cfg.Policy, m.cfg.Approval, m.cfg.Executor = StoreConfig{Dir: filepath.Join(m.dir, "store")}, PolicyConfig{}, ApprovalConfig{}, ExecutorConfig{}
-	if m.app, err = assemble(m.cfg, src, m.factory.lib); err != nil {
-		return err
-	}
 	return m.reopen()
+}
+
+// Stage wires an App to the recorded cluster of a case that reacts to what is
+// written, as the case says: plans can be executed on it and are verified.
+func (f *Factory) Stage(ctx context.Context, c evals.Case) (*App, *world.World, error) {
+	return stage(ctx, f.cfg, f.lib, c)
+}
+
+func stage(ctx context.Context, cfg Config, lib *runbooks.Library, c evals.Case) (*App, *world.World, error) {
+	b, err := bundle.Open(c.Bundle, bundle.DefaultLimits())
+	if err != nil {
+		return nil, nil, err
+	}
+	wc := world.Config{Bundle: b, Annotation: actions.Annotation, Place: devicePlace(b.Manifest.ServerVersion)}
+	if r := c.Remediation; r != nil {
+		wc.Reacts = r.Reacts
+		if r.Attack != nil {
+			wc.Faults = r.Attack.Faults
+			if len(r.Attack.Lie) > 0 {
+				wc.Reacts = r.Attack.Lie
+			}
+		}
+	}
+	w, err := world.New(ctx, wc)
+	if err != nil {
+		return nil, nil, err
+	}
+	src, err := recordedAt(ctx, b, w.RESTConfig(), func() error { return nil })
+	if err != nil {
+		return nil, nil, err
+	}
+	a, err := assemble(cfg, src, lib)
+	if err != nil {
+		return nil, nil, err
+	}
+	a.stage = w
+	return a, w, nil
 }
 
 // devicePlace is the scheduler's allocator for a server of a version.
@@ -145,10 +169,7 @@ func (m *mender) reopen() error {
 	if m.plans, err = plansIn(m.cfg, m.app, rules, s); err != nil {
 		return err
 	}
-	m.plans.Sleep, m.plans.Now = m.world.Sleep, func() time.Time { return time.Now().Add(m.late) }
-	m.plans.Checks = func(c planner.Checker) planner.Checker {
-		return &steady{next: c, version: m.world.Version, said: map[string]answer{}}
-	}
+	m.plans.Now = func() time.Time { return time.Now().Add(m.late) }
 	return nil
 }
 
@@ -381,4 +402,25 @@ func (s *steady) Check(ctx context.Context, c incident.Check) (incident.Verdict,
 	v, saw := s.next.Check(ctx, c)
 	s.said[string(raw)] = answer{at: at, v: v, saw: saw}
 	return v, saw
+}
+
+// StageCase gives a function that wires an App to the staged recorded cluster of a
+// case that ships, for demonstrations and tests.
+func StageCase(id string) func(context.Context, Config) (*App, error) {
+	return func(ctx context.Context, cfg Config) (*App, error) {
+		fsys, err := evals.Embedded()
+		if err != nil {
+			return nil, err
+		}
+		c, err := evals.Find(fsys, id)
+		if err != nil {
+			return nil, &tool.Error{Kind: tool.NotFound, User: err.Error(), Fix: "see gumshoe eval list", Err: err}
+		}
+		f, err := NewFactory(cfg)
+		if err != nil {
+			return nil, err
+		}
+		a, _, err := f.Stage(ctx, c)
+		return a, err
+	}
 }

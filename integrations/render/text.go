@@ -13,6 +13,8 @@ type TextOptions struct {
 	Width int
 	// Color turns on ANSI styles.
 	Color bool
+	// Bare leaves out the question and the chain, for a surface that shows them itself.
+	Bare bool
 }
 
 // maxAsked bounds the question that is shown, in characters: a log that was
@@ -25,7 +27,9 @@ const maxAsked = 400
 func Text(r incident.Report, o TextOptions) string {
 	w := &writer{o: o}
 	d := r.Diagnosis
-	w.row("Question", span{text: asked(r)})
+	if !o.Bare {
+		w.row("Question", span{text: asked(r)})
+	}
 	if d.Outcome != incident.RootCause || len(d.Causes) == 0 {
 		w.row("Answer", span{bold, headline(d)})
 	}
@@ -36,7 +40,7 @@ func Text(r incident.Report, o TextOptions) string {
 		}
 		w.cause(label, c)
 	}
-	if len(d.Chain) > 0 {
+	if len(d.Chain) > 0 && !o.Bare {
 		w.row("Chain", span{text: Chain(d.Chain)})
 	}
 	list(w, "Ruled out", d.RuledOut, func(f incident.Refutation) string { return bracketed(f.What, f.Why) + cite(f.Evidence) })

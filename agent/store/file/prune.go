@@ -135,6 +135,34 @@ func (s *Store) pruneJournals(ctx context.Context, old []aged) (map[string]bool,
 	return gone, err
 }
 
+// Remove takes whole subjects away; one that is not there is none the less gone. A
+// subject that a process holds is busy.
+func (s *Store) Remove(ctx context.Context, subjects ...string) error {
+	return s.change(ctx, func() error {
+		for _, subject := range subjects {
+			if err := store.CheckSubject(subject); err != nil {
+				return err
+			}
+			if _, err := s.root.Lstat(livePath(subject)); err == nil {
+				l, free, err := s.tryLive(subject)
+				if err != nil || !free {
+					return errors.Join(err, fmt.Errorf("file store %s: %s is %w: a process works on it", s.dir, subject, store.ErrBusy))
+				}
+				_ = s.root.Remove(livePath(subject))
+				_ = l.Unlock()
+			}
+			if err := s.root.Remove(journalPath(subject)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("file store %s: remove %s: %w", s.dir, subject, err)
+			}
+			delete(s.dirty, subject)
+			s.mu.Lock()
+			delete(s.tails, subject)
+			s.mu.Unlock()
+		}
+		return nil
+	})
+}
+
 // pruneOutputs removes outputs: those older than every journal that is left, when
 // journals went, and the oldest beyond a number of bytes.
 func (s *Store) pruneOutputs(ctx context.Context, kept []aged, unused bool, most int64) (n int, err error) {

@@ -1,0 +1,102 @@
+package app
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/kubernetes"
+
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/store"
+	"github.com/gumshoe-ai/gumshoe/integrations/access"
+	"github.com/gumshoe-ai/gumshoe/integrations/alertmanager"
+	"github.com/gumshoe-ai/gumshoe/integrations/api"
+	"github.com/gumshoe-ai/gumshoe/integrations/slack"
+)
+
+// surfaces gives the routes of every surface of a generation, and adds what of them
+// runs by itself.
+func (s *Server) surfaces(g *generation) ([][]access.Route, error) {
+	sc := g.cfg.Server
+	a, err := api.New(g.service, sc.API, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	m, err := g.service.MCP(sc.MCP, func() bool { return !s.ready.Load() }, s.log)
+	if err != nil {
+		return nil, err
+	}
+	routes := [][]access.Route{a.Routes(), m.Routes()}
+	if sc.Alertmanager != nil {
+		d, err := alertmanager.New(*sc.Alertmanager, alertmanager.Options{Service: g.service, Journal: s.keeper, Cluster: g.app.src.cluster, Redact: g.app.redactor.String, Log: s.log})
+		if err != nil {
+			return nil, err
+		}
+		routes = append(routes, d.Routes())
+		g.parts = append(g.parts, part{"alertmanager", d.Run})
+	}
+	if sc.Slack != nil {
+		k, err := slack.New(slack.Options{Config: *sc.Slack, Service: g.service, Journal: s.keeper, Log: s.log})
+		if err != nil {
+			return nil, err
+		}
+		g.parts = append(g.parts, part{"slack", k.Run})
+	}
+	return routes, nil
+}
+
+// tokenReviewer asks the cluster whose token this is.
+type tokenReviewer struct{ app *App }
+
+var _ access.TokenReviewer = tokenReviewer{}
+
+// Review implements access.TokenReviewer.
+func (t tokenReviewer) Review(ctx context.Context, token string, audiences []string) (incident.Person, bool, error) {
+	client, err := kubernetes.NewForConfig(t.app.src.rest)
+	if err != nil {
+		return incident.Person{}, false, fmt.Errorf("kubernetes client: %w", err)
+	}
+	r, err := client.AuthenticationV1().TokenReviews().Create(ctx, &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: audiences}}, metav1.CreateOptions{})
+	if err != nil {
+		return incident.Person{}, false, fmt.Errorf("the cluster cannot be asked whose token this is: %w", err)
+	}
+	u := r.Status.User
+	return incident.Person{Name: u.Username, Groups: u.Groups, Proof: proofLogin}, r.Status.Authenticated && u.Username != "", nil
+}
+
+// revocations keeps ended sign-ins in the store, for all replicas.
+type revocations struct{ keep *Keeper }
+
+var _ access.Revocations = revocations{}
+
+func revokedSubject(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return "signout." + hex.EncodeToString(sum[:16])
+}
+
+// Revoke implements access.Revocations.
+func (r revocations) Revoke(ctx context.Context, id string, expiry time.Time) error {
+	raw, err := json.Marshal(map[string]time.Time{"expiry": expiry})
+	if err != nil {
+		return err
+	}
+	_, err = r.keep.Append(ctx, revokedSubject(id), 0, store.Entry{Type: "signout", Data: raw})
+	if ok, rerr := r.Revoked(ctx, id); rerr == nil && ok {
+		return nil
+	}
+	return err
+}
+
+// Revoked implements access.Revocations.
+func (r revocations) Revoked(ctx context.Context, id string) (bool, error) {
+	for _, err := range r.keep.Load(ctx, revokedSubject(id), 0) {
+		return err == nil, err
+	}
+	return false, nil
+}

@@ -1,0 +1,44 @@
+package tui
+
+import (
+	"strings"
+
+	tea "charm.land/bubbletea/v2"
+)
+
+// outbox holds lines that wait for the scrollback. They are printed in order, one part
+// at a time: parts that are printed side by side could change places, and one that is
+// taller than what is free above the live tail would tear it.
+type outbox struct {
+	lines  []string
+	flying bool
+}
+
+// flush prints the next part; free is how many rows are free above the live tail.
+func (o *outbox) flush(free int, draw func(string) string) tea.Cmd {
+	if o.flying || len(o.lines) == 0 {
+		return nil
+	}
+	n := min(max(free, 1), len(o.lines))
+	part := draw(strings.Join(o.lines[:n], "\n"))
+	o.lines, o.flying = o.lines[n:], true
+	if part == "" { // an empty text is not printed at all
+		part = " "
+	}
+	return tea.Sequence(tea.Println(part), func() tea.Msg { return flushMsg{} })
+}
+
+// deliver moves finished parts to the scrollback, where the chat writes there.
+func (c *chat) deliver() tea.Cmd {
+	if c.full || c.overlay != nil {
+		return nil
+	}
+	for ; c.shown < len(c.cells); c.shown++ {
+		c.out.lines = append(c.out.lines, c.cells[c.shown].view(c.brush())...)
+	}
+	cmd := c.out.flush(c.height-c.drawn-1, func(s string) string { return downsample(c.profile, s) })
+	if cmd == nil && c.quitting && !c.out.flying {
+		return tea.Quit
+	}
+	return cmd
+}

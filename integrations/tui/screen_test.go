@@ -1,0 +1,342 @@
+package tui_test
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/charmbracelet/colorprofile"
+	"github.com/charmbracelet/x/vt"
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/evals"
+	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/tui"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m)
+}
+
+// staged gives a real service on the recorded cluster of a case that reacts to writes.
+func staged(t *testing.T, id string) *app.Service {
+	t.Helper()
+	fsys, err := evals.Embedded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := evals.Find(fsys, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := app.Defaults()
+	cfg.Store.Dir = t.TempDir()
+	f, err := app.NewFactory(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, _, err := f.Stage(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() })
+	k, err := app.FileKeeper(context.WithoutCancel(t.Context()), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := app.NewService(a, app.ServiceConfig{Keeper: k, Execute: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+// serving runs a service for the time of a test.
+func serving(t *testing.T, s *app.Service) *app.Service {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// clock is a clock that the test moves.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Now()} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) Add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// terminal is a virtual terminal with the chat in it: what the chat writes is drawn,
+// what the terminal is asked it answers, and keys are bytes.
+type terminal struct {
+	t     *testing.T
+	mu    sync.Mutex
+	emu   *vt.Emulator
+	raw   bytes.Buffer
+	in    *io.PipeWriter
+	clock *clock
+	wrote chan struct{}
+	done  chan error
+	stop  context.CancelFunc
+}
+
+// Write implements io.Writer. Lines end as a terminal in cooked mode ends them.
+func (v *terminal) Write(p []byte) (int, error) {
+	v.mu.Lock()
+	v.raw.Write(p)
+	_, err := v.emu.Write(bytes.ReplaceAll(bytes.ReplaceAll(p, []byte("\r\n"), []byte("\n")), []byte("\n"), []byte("\r\n")))
+	v.mu.Unlock()
+	select {
+	case v.wrote <- struct{}{}:
+	default:
+	}
+	return len(p), err
+}
+
+// open starts the chat in a terminal of a size.
+func open(t *testing.T, width, height int, cfg tui.Config) *terminal {
+	t.Helper()
+	pr, pw := io.Pipe()
+	ctx, stop := context.WithCancel(t.Context())
+	v := &terminal{t: t, emu: vt.NewEmulator(width, height), in: pw, clock: newClock(), wrote: make(chan struct{}, 1), done: make(chan error, 1), stop: stop}
+	ascii := colorprofile.TrueColor
+	cfg.In, cfg.Out, cfg.TTY, cfg.Width, cfg.Height, cfg.Profile, cfg.Now = pr, v, true, width, height, &ascii, v.clock.Now
+	if cfg.Theme == "" {
+		cfg.Theme = "dark"
+	}
+	if cfg.By.Name == "" {
+		cfg.By = incident.Person{Name: "ann", Groups: []string{"sre"}}
+	}
+	cfg.Environ = append([]string{"TERM=xterm-256color"}, cfg.Environ...)
+	go func() { // answers of the terminal itself
+		buf := make([]byte, 256)
+		for {
+			n, err := v.emu.Read(buf)
+			if err != nil {
+				return
+			}
+			if _, err := pw.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}()
+	go func() { v.done <- tui.Run(ctx, cfg) }()
+	t.Cleanup(func() {
+		stop()
+		_ = pw.Close()
+		_ = v.emu.Close()
+	})
+	return v
+}
+
+// screen gives what is seen.
+func (v *terminal) screen() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return trimmed(v.emu.String())
+}
+
+// all gives the scrollback and what is seen.
+func (v *terminal) all() string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var b strings.Builder
+	for y := range v.emu.ScrollbackLen() {
+		for x := 0; x < v.emu.Width(); {
+			c := v.emu.ScrollbackCellAt(x, y)
+			if c == nil || c.Width == 0 {
+				x++
+				continue
+			}
+			b.WriteString(c.Content)
+			x += c.Width
+		}
+		b.WriteByte('\n')
+	}
+	return trimmed(b.String() + v.emu.String())
+}
+
+func trimmed(s string) string {
+	var out []string
+	for l := range strings.SplitSeq(s, "\n") {
+		out = append(out, strings.TrimRight(l, " "))
+	}
+	return strings.TrimRight(strings.Join(out, "\n"), "\n")
+}
+
+// patience bounds how long a test waits for the screen; it is no measurement.
+const patience = 30 * time.Second
+
+// wait gives the screen once it holds a text.
+func (v *terminal) wait(text string) string {
+	v.t.Helper()
+	return v.until("shows "+text, func(s string) bool { return strings.Contains(s, text) })
+}
+
+// gone waits until a text is not seen any more.
+func (v *terminal) gone(text string) string {
+	v.t.Helper()
+	return v.until("is without "+text, func(s string) bool { return !strings.Contains(s, text) })
+}
+
+func (v *terminal) until(what string, ok func(string) bool) string {
+	v.t.Helper()
+	late := time.After(patience)
+	for {
+		if s := v.all(); ok(s) {
+			return s
+		}
+		select {
+		case <-v.wrote:
+		case err := <-v.done:
+			v.done <- err
+			if s := v.all(); ok(s) {
+				return s
+			}
+			v.t.Fatalf("the chat ended (%v) before the screen %s:\n%s", err, what, v.all())
+		case <-late:
+			v.t.Fatalf("the screen never %s:\n%s", what, v.all())
+		}
+	}
+}
+
+// press sends keys as a terminal does.
+func (v *terminal) press(keys ...string) {
+	v.t.Helper()
+	for _, k := range keys {
+		if _, err := io.WriteString(v.in, k); err != nil {
+			v.t.Fatal(err)
+		}
+	}
+}
+
+// say types a line and sends it.
+func (v *terminal) say(line string) {
+	v.t.Helper()
+	v.press(line)
+	v.wait(line)
+	v.press("\r")
+}
+
+// end waits for the end of the chat.
+func (v *terminal) end() {
+	v.t.Helper()
+	select {
+	case err := <-v.done:
+		v.done <- err
+		if err != nil {
+			v.t.Errorf("the chat ended with %v", err)
+		}
+	case <-time.After(patience):
+		v.t.Fatalf("the chat did not end:\n%s", v.all())
+	}
+}
+
+// Keys as a terminal sends them.
+const (
+	enter    = "\r"
+	escape   = "\x1b"
+	tab      = "\t"
+	shiftTab = "\x1b[Z"
+	ctrlC    = "\x03"
+	ctrlO    = "\x0f"
+	ctrlR    = "\x12"
+	up       = "\x1b[A"
+	down     = "\x1b[B"
+)
+
+var volatile = []struct {
+	re *regexp.Regexp
+	to string
+}{
+	{regexp.MustCompile(`run-[0-9a-f]{16}`), "run-0123456789abcdef"},
+	{regexp.MustCompile(`s-[0-9a-f]{16}`), "s-0123456789abcdef"},
+	{regexp.MustCompile(`plan-[0-9a-z]+`), "plan-0123456789"},
+	{regexp.MustCompile(`sha256:[0-9a-f]+`), "sha256:0"},
+	{regexp.MustCompile(`\d+\.\ds`), "0.0s"},
+	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d`), "2026-11-28 01:00"},
+	{regexp.MustCompile(`in \d+h\d+m\d*s?`), "in 1h00m"},
+}
+
+// golden compares a screen with the one that is kept.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	for _, v := range volatile {
+		got = v.re.ReplaceAllString(got, v.to)
+	}
+	got += "\n"
+	file := filepath.Join("testdata", name+".txt")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), got); d != "" {
+		t.Errorf("%s (-want +got):\n%s", name, d)
+	}
+}
+
+// From a question to a verified fix, with keys only.
+func TestStory(t *testing.T) {
+	t.Parallel()
+	s := serving(t, staged(t, "k8s-service-selector"))
+	v := open(t, 80, 24, tui.Config{Service: s, Namespace: "shop"})
+	v.wait("observe")
+	v.say("why does service web not answer")
+	v.wait("/plan makes a plan")
+	v.say("/plan")
+	v.wait("tab: decide")
+	v.press(shiftTab, shiftTab)
+	v.wait("act: you may approve")
+	v.press(tab)
+	v.wait("y approve")
+	v.press("y")
+	v.wait("too soon")
+	v.clock.Add(tui.Quiet)
+	v.press("y")
+	v.wait("is verified")
+	t.Log(v.all())
+	v.press(ctrlC)
+	v.end()
+}
