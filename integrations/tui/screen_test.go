@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -251,6 +252,14 @@ func (v *terminal) say(line string) {
 	v.press("\r")
 }
 
+// answered waits until an answer stands and nothing is at work.
+func (v *terminal) answered() string {
+	v.t.Helper()
+	return v.until("shows an answer", func(s string) bool {
+		return strings.Contains(s, "run-") && !strings.ContainsAny(s, "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏") && !strings.Contains(s, "sending")
+	})
+}
+
 // end waits for the end of the chat.
 func (v *terminal) end() {
 	v.t.Helper()
@@ -285,7 +294,7 @@ var volatile = []struct {
 	{regexp.MustCompile(`run-[0-9a-f]{16}`), "run-0123456789abcdef"},
 	{regexp.MustCompile(`s-[0-9a-f]{16}`), "s-0123456789abcdef"},
 	{regexp.MustCompile(`plan-[0-9a-z]+`), "plan-0123456789"},
-	{regexp.MustCompile(`sha256:[0-9a-f]+`), "sha256:0"},
+	{regexp.MustCompile(`sha256:[0-9a-f]+(\n *[0-9a-f]{4,}\n)?`), "sha256:0\n"},
 	{regexp.MustCompile(`\d+\.\ds`), "0.0s"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d`), "2026-11-28 01:00"},
 	{regexp.MustCompile(`in \d+h\d+m\d*s?`), "in 1h00m"},
@@ -339,4 +348,14 @@ func TestStory(t *testing.T) {
 	t.Log(v.all())
 	v.press(ctrlC)
 	v.end()
+}
+
+// resize changes the window, and says so in the terminal's own words (in-band resize,
+// mode 2048).
+func (v *terminal) resize(width, height int) {
+	v.t.Helper()
+	v.mu.Lock()
+	v.emu.Resize(width, height)
+	v.mu.Unlock()
+	v.press(fmt.Sprintf("\x1b[48;%d;%d;0;0t", height, width))
 }

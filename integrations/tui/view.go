@@ -18,7 +18,6 @@ func (c *chat) View() tea.View {
 		return v
 	}
 	if c.quitting {
-		c.drawn = 0
 		return tea.NewView("")
 	}
 	rows := c.height
@@ -32,7 +31,7 @@ func (c *chat) View() tea.View {
 		at += len(above)
 		lines = append(above, lines...)
 	}
-	c.drawn = len(lines)
+	c.frames.saw(len(lines))
 	v := tea.NewView(strings.Join(lines, "\n"))
 	v.AltScreen = full
 	v.WindowTitle = "gumshoe"
