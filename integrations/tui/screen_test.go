@@ -300,29 +300,46 @@ var volatile = []struct {
 	{regexp.MustCompile(`in \d+h\d+m\d*s?`), "in 1h00m"},
 }
 
-// golden compares a screen with the one that is kept.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	for _, v := range volatile {
-		got = v.re.ReplaceAllString(got, v.to)
+// golden waits until the screen is the one that is kept. The clock and the ids of the
+// service are the real ones and are written over.
+func (v *terminal) golden(name string, screen func() string) {
+	v.t.Helper()
+	still := func() string {
+		got := screen()
+		for _, x := range volatile {
+			got = x.re.ReplaceAllString(got, x.to)
+		}
+		return got + "\n"
 	}
-	got += "\n"
 	file := filepath.Join("testdata", name+".txt")
 	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
+		for quiet := false; !quiet; { // until nothing is drawn any more
+			select {
+			case <-v.wrote:
+			case <-time.After(time.Second):
+				quiet = true
+			}
 		}
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			v.t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(still()), 0o644); err != nil {
+			v.t.Fatal(err)
 		}
 		return
 	}
 	want, err := os.ReadFile(file)
 	if err != nil {
-		t.Fatal(err)
+		v.t.Fatal(err)
 	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s (-want +got):\n%s", name, d)
+	late := time.After(patience)
+	for still() != string(want) {
+		select {
+		case <-v.wrote:
+		case <-late:
+			v.t.Errorf("%s (-want +got):\n%s", name, cmp.Diff(string(want), still()))
+			return
+		}
 	}
 }
 
