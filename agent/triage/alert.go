@@ -8,7 +8,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 )
 
-// alertSubjects reads the objects an alert's labels name. Label names are those
+// AlertSubjects reads the objects an alert's labels name. Label names are those
 // of kube-state-metrics, the kube-prometheus rules, node_exporter and
 // dcgm-exporter.
 //
@@ -17,7 +17,7 @@ import (
 // about a Deployment or a Node often carries the pod of kube-state-metrics or of
 // an exporter. That pod is what told, not what is in trouble: it counts only
 // where nothing else is named.
-func alertSubjects(a incident.Alert, cluster string) []incident.Ref {
+func AlertSubjects(a incident.Alert, cluster string) []incident.Ref {
 	l := a.Labels
 	ns := first(l["exported_namespace"], l["namespace"])
 	var out []incident.Ref

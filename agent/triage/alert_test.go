@@ -71,7 +71,7 @@ func TestAlertSubjects(t *testing.T) {
 	}
 	for _, tc := range tests {
 		var got []string
-		for _, r := range alertSubjects(incident.Alert{Name: tc.alert, Labels: labels(tc.labels)}, cluster) {
+		for _, r := range AlertSubjects(incident.Alert{Name: tc.alert, Labels: labels(tc.labels)}, cluster) {
 			if r.Cluster != cluster {
 				t.Errorf("%s: %+v is of no cluster", tc.alert, r)
 			}
@@ -81,7 +81,7 @@ func TestAlertSubjects(t *testing.T) {
 			t.Errorf("%s (%s): %s", tc.alert, tc.labels, diff)
 		}
 	}
-	if diff := cmp.Diff([]incident.Ref{ref("Deployment shop/web")}, alertSubjects(incident.Alert{Labels: labels("namespace=shop deployment=web")}, cluster)); diff != "" {
+	if diff := cmp.Diff([]incident.Ref{ref("Deployment shop/web")}, AlertSubjects(incident.Alert{Labels: labels("namespace=shop deployment=web")}, cluster)); diff != "" {
 		t.Errorf("the group is missing: %s", diff)
 	}
 }
@@ -103,7 +103,7 @@ func TestPastedAlerts(t *testing.T) {
 		got := "none"
 		if a := voc.pasted(text); a != nil {
 			got = a.Name
-			for _, r := range alertSubjects(*a, cluster) {
+			for _, r := range AlertSubjects(*a, cluster) {
 				got += " " + r.String()
 			}
 		}

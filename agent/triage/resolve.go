@@ -32,7 +32,7 @@ func (s *session) resolve(ctx context.Context, q incident.Question, r reading) (
 		alert = r.alert
 	}
 	if alert != nil {
-		if refs := alertSubjects(*alert, s.cluster); len(refs) > 0 {
+		if refs := AlertSubjects(*alert, s.cluster); len(refs) > 0 {
 			return s.existing(ctx, refs)
 		}
 	}

@@ -2,7 +2,9 @@ package access
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
 	"go.uber.org/goleak"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -189,4 +193,33 @@ func crew(t *testing.T, c *clock) Config {
 		Approver: Members{Groups: []string{"approvers"}}, Admin: Members{Users: []string{"admin-person"}},
 	}
 	return cfg
+}
+
+func certPEM(c *x509.Certificate) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+}
+
+func overwrite(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func writeFile(file, text string) error { return os.WriteFile(file, []byte(text), 0o600) }
+
+// keyed verifies signatures with one secret, for tests of what follows.
+type keyed []byte
+
+func (k keyed) VerifySignature(_ context.Context, raw string) ([]byte, error) {
+	s, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.HS256})
+	if err != nil {
+		return nil, err
+	}
+	return s.Verify([]byte(k))
+}
+
+// unchecked reads a token whose signature alone was checked.
+func unchecked(raw string, key []byte) (*oidc.IDToken, error) {
+	return oidc.NewVerifier("", keyed(key), &oidc.Config{SkipClientIDCheck: true, SkipExpiryCheck: true, SkipIssuerCheck: true, SupportedSigningAlgs: []string{"HS256"}}).Verify(context.Background(), raw)
 }

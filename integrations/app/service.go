@@ -12,7 +12,6 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/session"
-	"github.com/gumshoe-ai/gumshoe/agent/store"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/integrations/telemetry"
 	"github.com/gumshoe-ai/gumshoe/planner/policy"
@@ -81,13 +80,11 @@ const (
 // answers them, and plans, all kept in one store. Any number of services, in one
 // process or many, may work on one store.
 type Service struct {
+	*Archive
 	app    *App
 	plans  *Plans
-	keep   *Keeper
-	book   *session.Book
 	worker *session.Worker
 	cfg    ServiceConfig
-	log    *slog.Logger
 	// objects remembers names for completion.
 	objects objectCache
 	// wakeExec makes the executor look for work.
@@ -104,11 +101,8 @@ func NewService(a *App, cfg ServiceConfig) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Service{app: a, plans: plans, keep: cfg.Keeper, cfg: cfg, log: cfg.Log, wakeExec: make(chan struct{}, 1)}
 	plans.Emit = cfg.Tracer.Plans(context.Background()).Emit
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
-	}
+	s := &Service{Archive: NewArchive(cfg.Keeper, a.src.cluster, cfg.Log), app: a, plans: plans, cfg: cfg, wakeExec: make(chan struct{}, 1)}
 	q := cfg.Queue
 	if q.Concurrency == 0 {
 		q.Concurrency = defaultConcurrency
@@ -116,7 +110,6 @@ func NewService(a *App, cfg ServiceConfig) (*Service, error) {
 	if q.Grace == 0 {
 		q.Grace = Duration(defaultGrace)
 	}
-	s.book = &session.Book{Journal: cfg.Keeper, Cluster: a.src.cluster}
 	s.worker = &session.Worker{
 		Book: s.book, Queue: cfg.Keeper, Investigate: s.investigate, Concurrency: q.Concurrency, PerSource: q.PerSource,
 		Lease: time.Duration(q.Lease), Attempts: q.Attempts, Grace: time.Duration(q.Grace),
@@ -128,9 +121,6 @@ func NewService(a *App, cfg ServiceConfig) (*Service, error) {
 
 // Desk gives the plans of the service.
 func (s *Service) Desk() *Plans { return s.plans }
-
-// Close closes the store.
-func (s *Service) Close() error { return s.keep.Close() }
 
 // repairEvery is how often what was taken and not queued is looked for, and what is
 // too old removed.
@@ -166,21 +156,6 @@ func (s *Service) Serve(ctx context.Context) error {
 	return errors.Join(errs[:]...)
 }
 
-// Health says whether questions can be taken.
-func (s *Service) Health(ctx context.Context) error { return s.keep.Health(ctx) }
-
-// user turns a refusal of the book into an error for people.
-func user(err error) error {
-	if r, ok := errors.AsType[*session.Refusal](err); ok {
-		kind := tool.Invalid
-		if r.Gone {
-			kind = tool.NotFound
-		}
-		return &tool.Error{Kind: kind, User: r.Why, Fix: r.Fix, Err: err}
-	}
-	return err
-}
-
 // Ask takes a question; see session.Book.
 func (s *Service) Ask(ctx context.Context, a session.Ask) (session.Session, session.Turn, error) {
 	if a.Model != "" {
@@ -208,55 +183,6 @@ func (s *Service) Cancel(ctx context.Context, id, turn string, by incident.Perso
 		s.worker.Cancel(turn)
 	}
 	return out, user(err)
-}
-
-// Session gives a session by id, or the one that changed last for "latest".
-func (s *Service) Session(ctx context.Context, id string) (session.Session, error) {
-	out, err := s.book.Get(ctx, id)
-	return out, user(err)
-}
-
-// Sessions lists sessions, the one that changed last first. What cannot be read is
-// logged and left out.
-func (s *Service) Sessions(ctx context.Context, f session.Filter) ([]session.Session, error) {
-	out, err := session.List(ctx, s.keep, f)
-	if err != nil && len(out) > 0 {
-		s.log.Warn("not all sessions can be read", "error", err)
-		err = nil
-	}
-	return out, err
-}
-
-// DeleteSession removes a session and its runs. Plans and the audit trail stay.
-func (s *Service) DeleteSession(ctx context.Context, id string, _ incident.Person) error {
-	it, err := s.book.Get(ctx, id)
-	if err != nil {
-		return user(err)
-	}
-	var subjects []string
-	for _, t := range it.Turns {
-		if !t.State.Ended() {
-			return &tool.Error{Kind: tool.Invalid, User: fmt.Sprintf("session %s is being worked on", it.ID), Fix: "cancel its question first"}
-		}
-		for info, err := range s.keep.List(ctx, store.Runs) {
-			if err != nil {
-				continue
-			}
-			if run := strings.TrimPrefix(info.Subject, "run."); run == t.ID || strings.HasPrefix(run, t.ID+"-") {
-				subjects = append(subjects, info.Subject)
-			}
-		}
-	}
-	for _, l := range it.Links {
-		if _, err := s.book.Unlink(ctx, it.ID, l); err != nil {
-			return user(err)
-		}
-	}
-	subject, err := session.Subject(it.ID)
-	if err != nil {
-		return err
-	}
-	return s.keep.Delete(ctx, append(subjects, subject)...)
 }
 
 // SetModel switches the model of a session; empty goes back to the configured one.
@@ -292,11 +218,6 @@ func (s *Service) Link(ctx context.Context, id string, l session.Link) (session.
 func (s *Service) Unlink(ctx context.Context, id string, l session.Link) (session.Session, error) {
 	out, err := s.book.Unlink(ctx, id, l)
 	return out, user(err)
-}
-
-// Linked gives the session that is shown at a place.
-func (s *Service) Linked(ctx context.Context, l session.Link) (session.Session, bool, error) {
-	return s.book.Linked(ctx, l)
 }
 
 // NoteAlerts keeps what is heard of a session's alerts.

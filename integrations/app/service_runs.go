@@ -39,12 +39,6 @@ func (s *Service) investigate(ctx context.Context, j session.Job) (incident.Repo
 
 func liveSubject(run string) string { return "live." + run }
 
-// Run gives what the journal holds of a run, also while it goes on.
-func (s *Service) Run(ctx context.Context, id string) (store.Run, error) {
-	r, err := store.LoadRun(ctx, s.keep, id)
-	return r, gone(err, "there is no investigation %q", id)
-}
-
 // Events follows a run or a plan: the records above a sequence as events, then what
 // comes, with a model's words in between (Seq 0), until the run has ended or nothing
 // more can come of the plan, or ctx ends.
@@ -69,7 +63,8 @@ func (s *Service) Events(ctx context.Context, id string, after uint64) iter.Seq2
 		facts := make(chan fact)
 		go func() {
 			defer close(facts)
-			for rec, err := range s.keep.Watch(ctx, subject, store.After(after)) {
+			// From the beginning: whether there was an end is told by what was seen too.
+			for rec, err := range s.keep.Watch(ctx, subject, nil) {
 				select {
 				case facts <- fact{rec, err}:
 				case <-ctx.Done():
@@ -103,7 +98,7 @@ func (s *Service) Events(ctx context.Context, id string, after uint64) iter.Seq2
 					yield(t, err)
 					return
 				}
-				if !yield(t, nil) || s.over(ctx, id, t.Event) {
+				if t.Seq > after && !yield(t, nil) || s.over(ctx, id, t.Event) && s.last(ctx, f.rec) {
 					return
 				}
 			}
@@ -155,6 +150,14 @@ func told(rec store.Record) (session.Told, error) {
 	}
 	t.Event.Type = event.Type(rec.Type)
 	return t, nil
+}
+
+// last reports whether nothing follows a record.
+func (s *Service) last(ctx context.Context, rec store.Record) bool {
+	for range s.keep.Load(ctx, rec.Subject, rec.Seq) {
+		return false
+	}
+	return true
 }
 
 // over reports whether an event is the last of its subject.
@@ -220,13 +223,4 @@ func (s *Service) Follow(ctx context.Context, after store.Position) iter.Seq2[se
 			}
 		}
 	}
-}
-
-// Output gives the full text of an evidence that was shortened.
-func (s *Service) Output(_ context.Context, digest string) ([]byte, error) {
-	raw, err := s.keep.Spill.Get(digest)
-	if err != nil {
-		return nil, &tool.Error{Kind: tool.NotFound, User: fmt.Sprintf("the output %.80q is not kept, or not any more", digest), Err: err}
-	}
-	return raw, nil
 }

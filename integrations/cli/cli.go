@@ -20,9 +20,9 @@ type Streams struct {
 	Out, Err io.Writer
 	// Getenv reads the environment.
 	Getenv func(string) string
-	// OutTTY and ErrTTY say that a person is looking; Width is the columns of Out.
-	OutTTY, ErrTTY bool
-	Width          int
+	// InTTY, OutTTY and ErrTTY say that a person is looking; Width is the columns of Out.
+	InTTY, OutTTY, ErrTTY bool
+	Width                 int
 }
 
 // color reports whether styles may be written to Out.
@@ -56,6 +56,7 @@ type globals struct {
 
 func newRoot(s Streams) *cobra.Command {
 	g := &globals{streams: s}
+	var chat chatFlags
 	root := &cobra.Command{
 		Use:   "gumshoe",
 		Short: "Say why a workload on Kubernetes does not run, and prove it",
@@ -70,15 +71,23 @@ func newRoot(s Streams) *cobra.Command {
 			}
 			return nil
 		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			// A person at a terminal wants to talk; anything else wants to know how.
+			if s.InTTY && s.OutTTY {
+				return g.chat(cmd.Context(), chat, "")
+			}
+			return cmd.Help()
+		},
 	}
+	chat.add(root, g)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage(fmt.Errorf("%w; see %s --help", err, cmd.CommandPath()))
 	})
 	root.PersistentFlags().StringVar(&g.config, "config", s.Getenv("GUMSHOE_CONFIG"), "configuration `FILE` (YAML)")
 	root.AddCommand(
 		newDemo(g), newInvestigate(g), newTools(g), newRunbooks(g), newBundle(g), newEval(g), newFit(g), newDoctor(g), newVersion(g),
-		newPlan(g), newApprove(g), newReject(g), newApply(g), newUndo(g), newAudit(g), newPolicy(g), newRBAC(g), newServer(g),
+		newPlan(g), newApprove(g), newReject(g), newApply(g), newUndo(g), newAudit(g), newPolicy(g), newRBAC(g),
+		newServer(g), newChat(g), newSessions(g),
 	)
 	return root
 }

@@ -85,6 +85,10 @@ func items[T any](b *strings.Builder, title string, all []T, say func(T) string)
 	b.WriteByte('\n')
 }
 
+// MarkdownText gives text of people or the cluster as one line of Markdown that is
+// read as it stands.
+func MarkdownText(s string) string { return md(s) }
+
 // md keeps cluster text from becoming markup: on one line, with everything that
 // CommonMark, GFM or HTML gives a meaning to taken back. Addresses stay readable
 // and do not become links by themselves.

@@ -1,0 +1,183 @@
+package api_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/gumshoe-ai/gumshoe/evals"
+	"github.com/gumshoe-ai/gumshoe/integrations/access"
+	"github.com/gumshoe-ai/gumshoe/integrations/api"
+	"github.com/gumshoe-ai/gumshoe/integrations/api/client"
+	"github.com/gumshoe-ai/gumshoe/integrations/app"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// theCase is the recorded cluster that tests work on: a Service whose selector matches
+// nothing, and controllers that react when it is mended.
+const theCase = "k8s-service-selector"
+
+// stage is the real service on the recorded cluster.
+type stage struct {
+	*app.Service
+	keep *app.Keeper
+	// quiet is another service on the same store, which executes nothing.
+	quiet *app.Service
+}
+
+func staged(t *testing.T) stage {
+	t.Helper()
+	fsys, err := evals.Embedded()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := evals.Find(fsys, theCase)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := app.Defaults()
+	cfg.Store.Dir = t.TempDir()
+	f, err := app.NewFactory(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, _, err := f.Stage(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = a.Close() })
+	k, err := app.FileKeeper(context.WithoutCancel(t.Context()), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := app.NewService(a, app.ServiceConfig{Keeper: k, Execute: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	quiet, err := app.NewService(a, app.ServiceConfig{Keeper: k})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stage{s, k, quiet}
+}
+
+// working runs the queue of a service for the time of a test.
+func working(t *testing.T, s stage) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// crew are the people of the tests, each with a static token: name and role.
+func crew() map[string]access.Role {
+	return map[string]access.Role{
+		"nobody": access.None, "vic": access.Viewer, "ann": access.Asker, "bob": access.Approver, "cat": access.Approver, "root": access.Admin,
+	}
+}
+
+func token(name string) string { return name + "-0123456789abcdef0123456789abcdef" }
+
+// running is a server on a real listener.
+type running struct {
+	url    string
+	api    *api.API
+	tokens map[string]string // files by name
+	stop   func()            // begins to drain
+	done   chan error
+}
+
+// server serves the API of a service behind the gate until the test ends.
+func server(t *testing.T, svc api.Service, cfg api.Config, change func(*access.Config)) *running {
+	t.Helper()
+	a, err := api.New(svc, cfg, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &running{api: a, tokens: map[string]string{}, done: make(chan error, 1)}
+	// Tests send requests in bursts.
+	ac := access.Config{Rate: access.RateConfig{PerMinute: 1_000_000, Burst: 100_000}}
+	dir := t.TempDir()
+	for name, role := range crew() {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(token(name)+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r.tokens[name] = file
+		ac.Tokens = append(ac.Tokens, access.TokenConfig{Name: name, Groups: []string{"sre"}, Role: role.String(), File: file})
+	}
+	if change != nil {
+		change(&ac)
+	}
+	gate, err := access.New(ac)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := gate.Mux(a.Routes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.url = "http://" + l.Addr().String()
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	r.stop = stop
+	go func() { r.done <- gate.Serve(ctx, l, h) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-r.done; err != nil {
+			t.Error(err)
+		}
+		r.done <- nil
+	})
+	return r
+}
+
+// as gives a client of somebody.
+func (r *running) as(t *testing.T, name string, change func(*client.Config)) *client.Client {
+	t.Helper()
+	cfg := client.Config{URL: r.url, TokenFile: r.tokens[name]}
+	if change != nil {
+		change(&cfg)
+	}
+	c, err := client.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// hurry takes the pauses between tries out.
+func hurry(c *client.Config) {
+	c.Sleep = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+}
+
+// request makes one for somebody; "" sends no token.
+func (r *running) request(t *testing.T, name, method, path string) *http.Request {
+	t.Helper()
+	q, err := http.NewRequestWithContext(t.Context(), method, r.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name != "" {
+		q.Header.Set("Authorization", "Bearer "+token(name))
+	}
+	return q
+}
