@@ -161,7 +161,7 @@ func (c *chat) covered() bool { return c.full || c.overlay != nil }
 // one that stands, and not on the alternate screen.
 func (c *chat) settle() tea.Cmd {
 	c.settled = false
-	return tea.Tick(stale, func(time.Time) tea.Msg { return startMsg{} })
+	return tea.Tick(stale/3, func(time.Time) tea.Msg { return startMsg{} })
 }
 
 // close ends what reads in the background.

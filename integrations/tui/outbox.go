@@ -13,6 +13,8 @@ import (
 type outbox struct {
 	lines  []string
 	flying bool
+	// part is how many lines are flying.
+	part int
 }
 
 // flush prints the next part; free is how many rows are free above the live tail.
@@ -22,7 +24,7 @@ func (o *outbox) flush(free int, draw func(string) string) tea.Cmd {
 	}
 	n := min(max(free, 1), len(o.lines))
 	part := draw(strings.Join(o.lines[:n], "\n"))
-	o.lines, o.flying = o.lines[n:], true
+	o.lines, o.flying, o.part = o.lines[n:], true, n
 	if part == "" { // an empty text is not printed at all
 		part = " "
 	}
@@ -38,7 +40,16 @@ type frames struct {
 }
 
 // stale is after how long the renderer has drawn the newest frame for sure.
-const stale = 3 * time.Second / fps
+const stale = 10 * time.Second / fps
+
+// room is how tall the live tail may be: while lines fly, no taller than it was when
+// their number was chosen.
+func (c *chat) room() int {
+	if c.out.flying {
+		return max(c.height-1-c.out.part, 1)
+	}
+	return max(c.height-1, 1)
+}
 
 // saw takes the height of a new frame. The time is the machine's: it is about the
 // renderer, not about what is shown.

@@ -23,7 +23,7 @@ func (c *chat) View() tea.View {
 	rows := c.height
 	full := c.full && !c.out.flying
 	if !full {
-		rows = max(c.height-1, 1)
+		rows = c.room()
 	}
 	lines, at := c.tail(rows)
 	if full {
