@@ -22,8 +22,19 @@ const key = "key-canary-1234"
 
 func open(t *testing.T, name, url, apiKey string) *langchain.Model {
 	t.Helper()
-	m, err := langchain.New(langchain.Config{Name: name, BaseURL: url, APIKey: apiKey, Idle: 500 * time.Millisecond, Wait: 5 * time.Second,
-		Retry: transport.Policy{Pause: time.Millisecond, Longest: 2 * time.Second}})
+	return with(t, langchain.Config{Name: name, BaseURL: url, APIKey: apiKey})
+}
+
+func provider(t *testing.T, p, url, apiKey string) *langchain.Model {
+	t.Helper()
+	return with(t, langchain.Config{Provider: p, Name: "m", BaseURL: url, APIKey: apiKey})
+}
+
+func with(t *testing.T, c langchain.Config) *langchain.Model {
+	t.Helper()
+	c.Idle, c.Wait = 500*time.Millisecond, 5*time.Second
+	c.Retry = transport.Policy{Pause: time.Millisecond, Longest: 2 * time.Second}
+	m, err := langchain.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,6 +46,22 @@ func TestContract(t *testing.T) {
 	for _, name := range []string{"plain", "o1", "gpt-5-mini"} {
 		t.Run(name, func(t *testing.T) {
 			llmtest.Run(t, func(t *testing.T, url string) llm.Model { return open(t, name, url, key) }, llmtest.Options{WholeTurn: true})
+		})
+	}
+}
+
+// Every provider is held to the suite against a server that speaks its protocol.
+func TestContractOfProviders(t *testing.T) {
+	for _, p := range langchain.Providers() {
+		if p == langchain.Chat {
+			continue
+		}
+		t.Run(p, func(t *testing.T) {
+			wire := llmtest.OpenAI()
+			if p == langchain.Anthropic {
+				wire = llmtest.Anthropic()
+			}
+			llmtest.Run(t, func(t *testing.T, url string) llm.Model { return provider(t, p, url, key) }, llmtest.Options{WholeTurn: true, Wire: wire})
 		})
 	}
 }
