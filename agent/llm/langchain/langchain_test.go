@@ -25,11 +25,6 @@ func open(t *testing.T, name, url, apiKey string) *langchain.Model {
 	return with(t, langchain.Config{Name: name, BaseURL: url, APIKey: apiKey})
 }
 
-func provider(t *testing.T, p, url, apiKey string) *langchain.Model {
-	t.Helper()
-	return with(t, langchain.Config{Provider: p, Name: "m", BaseURL: url, APIKey: apiKey})
-}
-
 func with(t *testing.T, c langchain.Config) *langchain.Model {
 	t.Helper()
 	c.Idle, c.Wait = 500*time.Millisecond, 5*time.Second
@@ -50,20 +45,11 @@ func TestContract(t *testing.T) {
 	}
 }
 
-// Every provider is held to the suite against a server that speaks its protocol.
-func TestContractOfProviders(t *testing.T) {
-	for _, p := range langchain.Providers() {
-		if p == langchain.Chat {
-			continue
-		}
-		t.Run(p, func(t *testing.T) {
-			wire := llmtest.OpenAI()
-			if p == langchain.Anthropic {
-				wire = llmtest.Anthropic()
-			}
-			llmtest.Run(t, func(t *testing.T, url string) llm.Model { return provider(t, p, url, key) }, llmtest.Options{WholeTurn: true, Wire: wire})
-		})
-	}
+// TestModelsPage in llmtest runs the suite for each of the other providers.
+func TestContractOfAnthropic(t *testing.T) {
+	llmtest.Run(t, func(t *testing.T, url string) llm.Model {
+		return with(t, langchain.Config{Provider: langchain.Anthropic, Name: "m", BaseURL: url, APIKey: key})
+	}, llmtest.Options{WholeTurn: true, Wire: llmtest.Anthropic()})
 }
 
 func TestNoKeyMeansNoCredentials(t *testing.T) {
