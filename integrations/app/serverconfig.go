@@ -8,6 +8,10 @@ import (
 	"time"
 
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
+	"github.com/gumshoe-ai/gumshoe/integrations/alertmanager"
+	"github.com/gumshoe-ai/gumshoe/integrations/api"
+	"github.com/gumshoe-ai/gumshoe/integrations/mcpserver"
+	"github.com/gumshoe-ai/gumshoe/integrations/slack"
 )
 
 // ServerConfig says how gumshoe serves. Every surface has its own section.
@@ -26,6 +30,11 @@ type ServerConfig struct {
 	NATS    NATSConfig       `json:"nats,omitzero"`
 	Queue   QueueConfig      `json:"queue,omitzero"`
 	Tracing TracingConfig    `json:"tracing,omitzero"`
+	API     api.Config       `json:"api,omitzero"`
+	// Slack and Alertmanager are off without their sections.
+	Slack        *slack.Config        `json:"slack,omitempty"`
+	Alertmanager *alertmanager.Config `json:"alertmanager,omitempty"`
+	MCP          mcpserver.Config     `json:"mcp,omitzero"`
 	// LogFormat is text or json; LogLevel is debug, info, warn or error.
 	LogFormat string `json:"logFormat,omitempty"`
 	LogLevel  string `json:"logLevel,omitempty"`
@@ -93,6 +102,18 @@ func (c ServerConfig) validate() error {
 	}
 	if err := c.Queue.validate(); err != nil {
 		return err
+	}
+	sections := []interface{ Validate() error }{c.API, c.MCP}
+	if c.Slack != nil {
+		sections = append(sections, c.Slack)
+	}
+	if c.Alertmanager != nil {
+		sections = append(sections, c.Alertmanager)
+	}
+	for _, one := range sections {
+		if err := one.Validate(); err != nil {
+			return err
+		}
 	}
 	auth := c.Auth
 	auth.TLS = c.TLS
