@@ -227,7 +227,7 @@ func (g *Gate) door(route Route) http.Handler {
 			return
 		}
 		if route.Stream {
-			g.stream(w, r, route.Handler)
+			g.stream(w, r, route)
 			return
 		}
 		route.Handler.ServeHTTP(w, r)

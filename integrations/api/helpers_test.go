@@ -108,6 +108,11 @@ func server(t *testing.T, svc api.Service, cfg api.Config, change func(*access.C
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serve(t, a, change)
+}
+
+func serve(t *testing.T, a *api.API, change func(*access.Config)) *running {
+	t.Helper()
 	r := &running{api: a, tokens: map[string]string{}, done: make(chan error, 1)}
 	// Tests send requests in bursts.
 	ac := access.Config{Rate: access.RateConfig{PerMinute: 1_000_000, Burst: 100_000}}

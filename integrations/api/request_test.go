@@ -15,7 +15,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/integrations/api/wire"
 )
 
-// schemas are the components of the document, each with all others in reach.
+// schemas are those of the document for requests.
 func schemas(t testing.TB) map[string]*jsonschema.Resolved {
 	t.Helper()
 	var doc struct {
@@ -38,10 +38,10 @@ func schemas(t testing.TB) map[string]*jsonschema.Resolved {
 		}
 	}
 	out := map[string]*jsonschema.Resolved{}
-	for name := range defs {
+	for name := range whole() {
 		root := &jsonschema.Schema{Ref: "#/$defs/" + name, Defs: map[string]*jsonschema.Schema{}}
-		for n, s := range defs {
-			root.Defs[n] = s.CloneSchemas()
+		for _, n := range []string{name, "Ref", "Alert", "Link"} { // what requests refer to
+			root.Defs[n] = defs[n].CloneSchemas()
 		}
 		if out[name], err = root.Resolve(nil); err != nil {
 			t.Fatalf("%s: %v", name, err)
