@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -23,8 +24,8 @@ type Gate struct {
 	newID   func() string
 	proxies []netip.Prefix
 
-	oidc     *provider // nil where no provider is configured
-	static   *staticTokens
+	people   atomic.Pointer[people]
+	oidc     *provider    // nil where no provider is configured
 	reviews  *reviewCache // nil where the cluster is not asked
 	sessions *sessions
 	limits   *limits
@@ -56,9 +57,11 @@ func New(cfg Config) (*Gate, error) {
 	if g.proxies, err = parseNetworks(cfg.TrustedProxies); err != nil {
 		return nil, err
 	}
-	if g.static, err = newStaticTokens(cfg.Tokens, g.now, g.log); err != nil {
+	static, err := newStaticTokens(cfg.Tokens, g.now, g.log)
+	if err != nil {
 		return nil, err
 	}
+	g.people.Store(&people{roles: cfg.Roles, static: static})
 	if cfg.OIDC.Issuer != "" {
 		if g.oidc, err = newProvider(cfg.OIDC, g.now); err != nil {
 			return nil, err
@@ -234,7 +237,7 @@ func (g *Gate) identify(r *http.Request) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	if c.tokenDigest != nil && !g.static.still(c.person.Name, c.tokenDigest) {
+	if c.tokenDigest != nil && !g.people.Load().static.still(c.person.Name, c.tokenDigest) {
 		return Identity{}, unauthorized("session_ended", "the token that this sign-in was made with is no longer valid", "sign in again")
 	}
 	return Identity{Person: c.person, Role: g.roleOf(c)}, nil
@@ -243,12 +246,13 @@ func (g *Gate) identify(r *http.Request) (Identity, error) {
 // roleOf gives the role of a caller: what their static token says, else what the
 // configuration gives their name and groups.
 func (g *Gate) roleOf(c caller) Role {
+	p := g.people.Load()
 	if c.static {
-		if r, ok := g.static.role(c.person.Name); ok {
+		if r, ok := p.static.role(c.person.Name); ok {
 			return r
 		}
 	}
-	return g.cfg.Roles.role(c.person)
+	return p.roles.role(c.person)
 }
 
 // lacks names what a known person is missing.
@@ -286,7 +290,7 @@ func (g *Gate) deny(w http.ResponseWriter, r *http.Request, err error, needs Rol
 	}
 	head := ""
 	if e.Status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", challenge(e.Code))
+		w.Header().Set("WWW-Authenticate", g.challenge(e.Code))
 		if r.Method == http.MethodGet {
 			head = refresh(r)
 		}
@@ -294,12 +298,17 @@ func (g *Gate) deny(w http.ResponseWriter, r *http.Request, err error, needs Rol
 	writeError(w, r, err, head)
 }
 
-// challenge is the WWW-Authenticate header of RFC 6750.
-func challenge(code string) string {
-	if code == "no_credentials" {
-		return `Bearer realm="gumshoe"`
+// challenge is the WWW-Authenticate header of RFC 6750, with the parameter of RFC 9728
+// by which MCP clients find the provider.
+func (g *Gate) challenge(code string) string {
+	out := `Bearer realm="gumshoe"`
+	if code != "no_credentials" {
+		out += `, error="invalid_token"`
 	}
-	return `Bearer realm="gumshoe", error="invalid_token"`
+	if at := g.publicURL(); at != "" {
+		out += `, resource_metadata="` + at + resourcePath + `"`
+	}
+	return out
 }
 
 func unauthorized(code, user, fix string) *Error {

@@ -91,6 +91,20 @@ type recorder struct {
 	bytes  int64
 }
 
+// begun says whether an answer has begun, under whatever was laid over its recorder.
+func begun(w http.ResponseWriter) bool {
+	for {
+		if rec, ok := w.(*recorder); ok {
+			return rec.status != 0
+		}
+		over, ok := w.(interface{ Unwrap() http.ResponseWriter })
+		if !ok {
+			return false
+		}
+		w = over.Unwrap()
+	}
+}
+
 var (
 	_ http.ResponseWriter = (*recorder)(nil)
 	_ http.Flusher        = (*recorder)(nil)

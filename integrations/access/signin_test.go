@@ -2,6 +2,7 @@ package access
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -506,5 +507,24 @@ func TestReturnLeadsNowhereElse(t *testing.T) {
 		if got := localPath(raw); got != raw {
 			t.Errorf("%q leads to %q", raw, got)
 		}
+	}
+}
+
+func TestProgramsFindTheProvider(t *testing.T) {
+	t.Parallel()
+	p := newIDP(t, newClock())
+	b := withProvider(t, p)
+	resp, _ := b.do(t, "GET", "/api/viewer", nil)
+	at := regexp.MustCompile(`resource_metadata="([^"]+)"`).FindStringSubmatch(resp.Header.Get("WWW-Authenticate"))
+	if at == nil {
+		t.Fatalf("WWW-Authenticate %q", resp.Header.Get("WWW-Authenticate"))
+	}
+	_, body := b.do(t, "GET", at[1], nil)
+	var meta struct {
+		Resource string   `json:"resource"`
+		Servers  []string `json:"authorization_servers"`
+	}
+	if err := json.Unmarshal([]byte(body), &meta); err != nil || meta.Resource != b.at || len(meta.Servers) != 1 || meta.Servers[0] != p.URL {
+		t.Errorf("%v: %s", err, body)
 	}
 }

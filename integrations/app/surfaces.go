@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -15,11 +14,9 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/store"
-	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
 	"github.com/gumshoe-ai/gumshoe/integrations/alertmanager"
 	"github.com/gumshoe-ai/gumshoe/integrations/api"
-	"github.com/gumshoe-ai/gumshoe/integrations/mcpserver"
 	"github.com/gumshoe-ai/gumshoe/integrations/slack"
 )
 
@@ -31,7 +28,7 @@ func (s *Server) surfaces(g *generation) ([][]access.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := newMCPServer(sc.MCP, g.app, g.service, s.log)
+	m, err := g.service.MCP(sc.MCP, func() bool { return !s.ready.Load() }, s.log)
 	if err != nil {
 		return nil, err
 	}
@@ -52,35 +49,6 @@ func (s *Server) surfaces(g *generation) ([][]access.Route, error) {
 		g.parts = append(g.parts, part{"slack", k.Run})
 	}
 	return routes, nil
-}
-
-// newMCPServer makes the surface for MCP clients.
-func newMCPServer(cfg mcpserver.Config, a *App, s *Service, log *slog.Logger) (*mcpserver.Server, error) {
-	return mcpserver.New(cfg, mcpserver.Deps{
-		Tools: mcpTools{a}, Conversations: s, Following: s, Findings: s, Plans: s, Runbooks: a.library, Version: Version(), Log: log,
-	})
-}
-
-// mcpTools offers the reading tools of an App.
-type mcpTools struct{ app *App }
-
-var _ mcpserver.Tools = mcpTools{}
-
-// Infos implements mcpserver.Tools.
-func (m mcpTools) Infos() []tool.Info {
-	var out []tool.Info
-	for _, ts := range m.app.toolsets {
-		for _, t := range ts.Tools() {
-			out = append(out, t.Info())
-		}
-	}
-	return out
-}
-
-// CallTool implements mcpserver.Tools.
-func (m mcpTools) CallTool(ctx context.Context, name string, args json.RawMessage) (mcpserver.Answer, error) {
-	r, err := m.app.CallTool(ctx, name, args)
-	return mcpserver.Answer(r), err
 }
 
 // tokenReviewer asks the cluster whose token this is.

@@ -2,6 +2,7 @@ package slack_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -49,6 +50,9 @@ func TestKilledBetweenAnyTwoSteps(t *testing.T) {
 	t.Parallel()
 	for _, point := range []string{"intake", "kept", "ack", "claimed", "asked", "handled", "deciding", "decided", "proposed", "post", "posted", "edit", "edited", "upload", "uploaded"} {
 		for _, nth := range []int64{1, 3} {
+			if nth > 1 && !slices.Contains([]string{"kept", "ack", "claimed", "handled", "post", "posted", "edited"}, point) {
+				continue
+			}
 			t.Run(fmt.Sprintf("%s-%d", point, nth), func(t *testing.T) {
 				t.Parallel()
 				l := newLab(t)

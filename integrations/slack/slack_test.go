@@ -73,6 +73,7 @@ func newLab(t *testing.T, change ...func(*lab)) *lab {
 	}
 	srv := slacktest.New(t)
 	srv.Redeliver = 200 * time.Millisecond
+	srv.TriggerLife = time.Minute // a machine that is busy with other tests is slow
 	srv.Rates = true
 	srv.AddUser(ann, "ann")
 	srv.AddUser(bob, "bob")

@@ -114,10 +114,11 @@ func (s *Store) put(ctx context.Context, w write) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if logical = end; m != nil {
+		if logical = end; m != nil && m.closes() {
 			physical = m.seq
-		}
+		} // else an append is under way: the first attempt is refused
 	}
+	behind := logical
 	body := encodeEntries(w.entries)
 	var stuck uint64 // an open append at the end of the subject,
 	var since time.Time
@@ -135,12 +136,12 @@ func (s *Store) put(ctx context.Context, w write) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if w.expect != nil && end != *w.expect {
-			if doubt {
-				if seq, ok, err := s.ours(ctx, w, *w.expect); ok || err != nil {
-					return seq, err
-				}
+		if end != behind && (doubt || w.expect == nil) {
+			if seq, ok, err := s.ours(ctx, w, behind); ok || err != nil {
+				return seq, err
 			}
+		}
+		if w.expect != nil && end != *w.expect {
 			return 0, &store.ConflictError{Subject: w.name, Expect: *w.expect * stride, Last: end * stride}
 		}
 		if time.Since(begin) > s.cfg.Wait {
@@ -171,7 +172,8 @@ func (s *Store) put(ctx context.Context, w write) (uint64, error) {
 	}
 }
 
-// ours looks for the append behind another: whether it is w.
+// ours looks for an append among those behind another: its acknowledgement was
+// lost, or, of a timer, another process appends the same.
 func (s *Store) ours(ctx context.Context, w write, behind uint64) (uint64, bool, error) {
 	for from := behind + 1; ; {
 		m, ok, err := s.get(ctx, w.stream, query{Seq: from, Next: w.subject})
@@ -179,7 +181,12 @@ func (s *Store) ours(ctx context.Context, w write, behind uint64) (uint64, bool,
 			return 0, false, err
 		}
 		if m.closes() {
-			return m.seq, strings.HasPrefix(m.id, w.id+"/"), nil
+			if strings.HasPrefix(m.id, w.id+"/") {
+				return m.seq, true, nil
+			}
+			if w.expect != nil { // ours could only have been the next
+				return 0, false, nil
+			}
 		}
 		from = m.seq + 1
 	}

@@ -109,12 +109,13 @@ const drainTime = 5 * time.Second
 
 // Store is a journal in JetStream. It is safe for concurrent use.
 type Store struct {
-	cfg      Config
-	where    string // for errors
-	embedded *embedded
-	nc       *nats.Conn
-	js       jetstream.JetStream
-	clock    clock
+	cfg    Config
+	where  string    // for errors
+	server *embedded // nil when it is not in this process
+	owned  bool      // the server ends with the store
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	clock  clock
 
 	// ctx ends when the store is closed and nothing is under way any more.
 	ctx  context.Context
@@ -155,6 +156,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, e.close())
 	}
+	s.owned = true
 	return s, nil
 }
 
@@ -208,10 +210,9 @@ func (c Config) check() (Config, error) {
 	return c, nil
 }
 
-// open makes a store on an embedded server, or, without one, on cfg.URLs. The
-// store closes the embedded server when it is closed.
+// open makes a store on an embedded server, or, without one, on cfg.URLs.
 func open(ctx context.Context, cfg Config, e *embedded) (*Store, error) {
-	s := &Store{cfg: cfg, embedded: e, closed: make(chan struct{}), over: make(chan struct{})}
+	s := &Store{cfg: cfg, server: e, closed: make(chan struct{}), over: make(chan struct{})}
 	s.clock.now = cfg.Now
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	if err := s.connect(ctx); err != nil {
@@ -253,8 +254,8 @@ func (s *Store) Close() error {
 	s.stop()
 	s.loop.Wait()
 	s.nc.Close()
-	if s.embedded != nil {
-		s.end = s.embedded.close()
+	if s.owned {
+		s.end = s.server.close()
 	}
 	return s.end
 }
