@@ -2,11 +2,11 @@ package app
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -15,12 +15,11 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/store"
-	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
 	"github.com/gumshoe-ai/gumshoe/integrations/alertmanager"
 	"github.com/gumshoe-ai/gumshoe/integrations/api"
-	"github.com/gumshoe-ai/gumshoe/integrations/mcpserver"
 	"github.com/gumshoe-ai/gumshoe/integrations/slack"
+	"github.com/gumshoe-ai/gumshoe/integrations/web"
 )
 
 // surfaces gives the routes of every surface of a generation, and adds what of them
@@ -31,11 +30,15 @@ func (s *Server) surfaces(g *generation) ([][]access.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := newMCPServer(sc.MCP, g.app, g.service, s.log)
+	m, err := g.service.MCP(sc.MCP, func() bool { return !s.ready.Load() }, s.log)
 	if err != nil {
 		return nil, err
 	}
-	routes := [][]access.Route{a.Routes(), m.Routes()}
+	w, err := web.New(web.Options{Config: sc.Web, Service: g.service, Now: time.Now, NewKey: rand.Text, Log: s.log})
+	if err != nil {
+		return nil, err
+	}
+	routes := [][]access.Route{a.Routes(), m.Routes(), w.Routes()}
 	if sc.Alertmanager != nil {
 		d, err := alertmanager.New(*sc.Alertmanager, alertmanager.Options{Service: g.service, Journal: s.keeper, Cluster: g.app.src.cluster, Redact: g.app.redactor.String, Log: s.log})
 		if err != nil {
@@ -49,38 +52,10 @@ func (s *Server) surfaces(g *generation) ([][]access.Route, error) {
 		if err != nil {
 			return nil, err
 		}
+		routes = append(routes, k.Routes())
 		g.parts = append(g.parts, part{"slack", k.Run})
 	}
 	return routes, nil
-}
-
-// newMCPServer makes the surface for MCP clients.
-func newMCPServer(cfg mcpserver.Config, a *App, s *Service, log *slog.Logger) (*mcpserver.Server, error) {
-	return mcpserver.New(cfg, mcpserver.Deps{
-		Tools: mcpTools{a}, Conversations: s, Following: s, Findings: s, Plans: s, Runbooks: a.library, Version: Version(), Log: log,
-	})
-}
-
-// mcpTools offers the reading tools of an App.
-type mcpTools struct{ app *App }
-
-var _ mcpserver.Tools = mcpTools{}
-
-// Infos implements mcpserver.Tools.
-func (m mcpTools) Infos() []tool.Info {
-	var out []tool.Info
-	for _, ts := range m.app.toolsets {
-		for _, t := range ts.Tools() {
-			out = append(out, t.Info())
-		}
-	}
-	return out
-}
-
-// CallTool implements mcpserver.Tools.
-func (m mcpTools) CallTool(ctx context.Context, name string, args json.RawMessage) (mcpserver.Answer, error) {
-	r, err := m.app.CallTool(ctx, name, args)
-	return mcpserver.Answer(r), err
 }
 
 // tokenReviewer asks the cluster whose token this is.

@@ -78,14 +78,50 @@ func appendError(subject string, err error) error {
 // tail gives the last message of a subject, nil when there is none, and the
 // closing message of its last whole append.
 func (s *Store) tail(ctx context.Context, p place) (m *msg, end uint64, err error) {
-	m, ok, err := s.last(ctx, p.stream, p.subject)
-	if err != nil || !ok {
+	m, err = s.final(ctx, p)
+	if err != nil || m == nil {
 		return nil, 0, err
 	}
 	if m.bad != nil {
 		return nil, 0, &CorruptError{Subject: p.name, Seq: m.seq * stride, Why: m.bad.Error()}
 	}
 	return m, m.end(), nil
+}
+
+// final gives the last message of a subject or of a filter, nil when there is
+// none. Of one that is damaged the server says that it is not there: the state of
+// the stream tells.
+func (s *Store) final(ctx context.Context, p place) (*msg, error) {
+	for range 3 {
+		if m, ok, err := s.last(ctx, p.stream, p.subject); ok || err != nil {
+			return m, err
+		}
+		info, err := s.streamInfo(ctx, p.stream, p.subject, 0, untilDone)
+		if err != nil || len(info.State.Subjects) == 0 {
+			return nil, err
+		}
+	}
+	return nil, &CorruptError{Subject: p.name, Why: "its last record is there and cannot be read"}
+}
+
+// behind tells a replica that is behind, which is to be waited for, from a
+// message that cannot be read: the leader has no next one before the end that it
+// names.
+func (s *Store) behind(ctx context.Context, p place, next uint64) error {
+	_, ok, err := s.get(ctx, p.stream, query{Seq: next, Next: p.subject})
+	if err != nil {
+		return err
+	}
+	if !ok {
+		m, err := s.final(ctx, p)
+		if err != nil || m == nil || m.seq < next {
+			return err
+		}
+		if _, ok, err := s.get(ctx, p.stream, query{Seq: next, Next: p.subject}); !ok && err == nil {
+			return &CorruptError{Subject: p.name, Seq: next * stride, Why: "a record behind it is there and cannot be read"}
+		}
+	}
+	return sleep(ctx, behindPause)
 }
 
 // write is one append.
@@ -114,10 +150,11 @@ func (s *Store) put(ctx context.Context, w write) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if logical = end; m != nil {
+		if logical = end; m != nil && m.closes() {
 			physical = m.seq
-		}
+		} // else an append is under way: the first attempt is refused
 	}
+	behind := logical
 	body := encodeEntries(w.entries)
 	var stuck uint64 // an open append at the end of the subject,
 	var since time.Time
@@ -135,12 +172,12 @@ func (s *Store) put(ctx context.Context, w write) (uint64, error) {
 		if err != nil {
 			return 0, err
 		}
-		if w.expect != nil && end != *w.expect {
-			if doubt {
-				if seq, ok, err := s.ours(ctx, w, *w.expect); ok || err != nil {
-					return seq, err
-				}
+		if end != behind && (doubt || w.expect == nil) {
+			if seq, ok, err := s.ours(ctx, w, behind); ok || err != nil {
+				return seq, err
 			}
+		}
+		if w.expect != nil && end != *w.expect {
 			return 0, &store.ConflictError{Subject: w.name, Expect: *w.expect * stride, Last: end * stride}
 		}
 		if time.Since(begin) > s.cfg.Wait {
@@ -171,7 +208,8 @@ func (s *Store) put(ctx context.Context, w write) (uint64, error) {
 	}
 }
 
-// ours looks for the append behind another: whether it is w.
+// ours looks for an append among those behind another: its acknowledgement was
+// lost, or, of a timer, another process appends the same.
 func (s *Store) ours(ctx context.Context, w write, behind uint64) (uint64, bool, error) {
 	for from := behind + 1; ; {
 		m, ok, err := s.get(ctx, w.stream, query{Seq: from, Next: w.subject})
@@ -179,7 +217,12 @@ func (s *Store) ours(ctx context.Context, w write, behind uint64) (uint64, bool,
 			return 0, false, err
 		}
 		if m.closes() {
-			return m.seq, strings.HasPrefix(m.id, w.id+"/"), nil
+			if strings.HasPrefix(m.id, w.id+"/") {
+				return m.seq, true, nil
+			}
+			if w.expect != nil { // ours could only have been the next
+				return 0, false, nil
+			}
 		}
 		from = m.seq + 1
 	}

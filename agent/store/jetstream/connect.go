@@ -85,9 +85,9 @@ func (s *Store) connect(ctx context.Context) error {
 		}),
 	}
 	url := ""
-	if s.embedded != nil {
-		s.where = s.embedded.dir
-		opts = append(opts, nats.InProcessServer(s.embedded))
+	if s.server != nil {
+		s.where = s.server.dir
+		opts = append(opts, nats.InProcessServer(s.server))
 	} else {
 		url = strings.Join(c.URLs, ",")
 		s.where = hosts(c.URLs)
@@ -312,7 +312,7 @@ func temporary(err error) bool {
 	}
 	return errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, nats.ErrNoResponders) ||
 		errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrStaleConnection) ||
-		errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, errAgain)
+		errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, errAgain) || errors.Is(err, errSoon)
 }
 
 // errAgain: the answer is of a replica that is behind.

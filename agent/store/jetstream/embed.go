@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ import (
 const (
 	lockFile = "lock"
 	dataDir  = "data"
+	markFile = "marks.json"
 )
 
 // Times of the embedded server.
@@ -42,10 +44,15 @@ type embedded struct {
 	opts func() *server.Options
 	log  *slog.Logger
 
+	marking sync.Mutex // held while marks are written
+
 	mu      sync.Mutex
 	srv     *server.Server
 	revived time.Time
 	down    bool
+	// well ends, with the reason, when the disk refuses a write: the server then
+	// answers no append any more. It is made anew with the server.
+	well context.Context
 }
 
 var _ nats.InProcessConnProvider = (*embedded)(nil)
@@ -87,10 +94,13 @@ func (e *embedded) start() (*server.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("jetstream store %s: embedded server: %w", e.dir, err)
 	}
-	said := &lastWords{}
+	well, fail := context.WithCancelCause(context.Background())
+	e.well = well
+	said := &lastWords{fail: fail}
 	srv.SetLoggerV2(&serverLog{e.log, said}, false, false, false)
 	srv.Start()
 	if !srv.ReadyForConnections(startTime) || !srv.JetStreamEnabled() {
+		fail(errors.New(said.get()))
 		srv.Shutdown()
 		srv.WaitForShutdown()
 		return nil, fmt.Errorf("jetstream store %s: the embedded server does not start: %s", e.dir, said.get())
@@ -108,27 +118,48 @@ func (e *embedded) InProcessConn() (net.Conn, error) {
 	return e.srv.InProcessConn()
 }
 
-// revive starts the server again after a write failed: JetStream takes no more
-// writes on a stream whose disk refused one. It is not tried while the disk is
-// full. It reports whether the server was started.
-func (e *embedded) revive() bool {
+// health gives the context that ends when the disk has refused a write.
+func (e *embedded) health() context.Context {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.down || time.Since(e.revived) < reviveAfter || !e.room() {
-		return false
+	return e.well
+}
+
+// revive starts the server again after a write failed: JetStream takes no more
+// writes on a stream whose disk refused one. It is not tried while the disk is
+// full, which is errDisk, nor soon after the last time, which is errSoon.
+func (e *embedded) revive() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.down:
+		return store.ErrClosed
+	case e.well.Err() == nil: // another was faster
+		return nil
+	case !e.room():
+		return fmt.Errorf("%w: %w", errDisk, context.Cause(e.well))
+	case time.Since(e.revived) < reviveAfter:
+		return errSoon
 	}
 	e.log.Warn("the embedded server is started again after its disk refused a write", "dir", e.dir)
 	if e.srv != nil {
 		e.srv.Shutdown()
 		e.srv.WaitForShutdown()
 	}
-	srv, err := e.start()
+	var err error
+	e.srv, err = e.start()
+	e.revived = time.Now()
 	if err != nil {
-		e.log.Error("the embedded server does not start", "error", err)
+		return fmt.Errorf("%w: %w", errDisk, err)
 	}
-	e.srv, e.revived = srv, time.Now()
-	return err == nil
+	return nil
 }
+
+// errDisk: the embedded server can write nothing.
+var errDisk = errors.New("the disk refuses to take more; make room")
+
+// errSoon: it is not tried at once again.
+var errSoon = errors.New("the embedded server is about to be started again")
 
 // room reports whether the disk takes some bytes.
 func (e *embedded) room() bool {
@@ -199,11 +230,20 @@ func (l *serverLog) Tracef(format string, v ...any) { l.say(slog.LevelDebug, for
 
 // lastWords is the last error a server spoke of.
 type lastWords struct {
+	fail context.CancelCauseFunc
 	mu   sync.Mutex
 	text string
 }
 
+// writeFailed is in what the server says when its disk refuses a write
+// (stream.go, setWriteErrLocked of nats-server 2.15). It has no other way to say
+// so: it does not answer.
+const writeFailed = "critical write error"
+
 func (w *lastWords) set(s string) {
+	if strings.Contains(strings.ToLower(s), writeFailed) {
+		w.fail(errors.New(s))
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.text = s

@@ -26,12 +26,16 @@
 // answered by the leader, or checked against it; while a cluster without quorum
 // has two leaders a read can be old, a write cannot be wrong.
 //
-// Damage: NATS checks a sum of every message when it recovers, and drops what it
-// cannot read; it does not say so to readers. The names of the appends before do:
-// a record that is missing in the middle, or one whose own checksum is wrong, is a
-// *CorruptError, never other data. Records missing at the end of a subject cannot
-// be told from never having been appended; plans, approvals and the audit trail
-// are signed and chained by those who write them, and that is what protects them.
+// Damage: NATS checks a sum of every message. One that is damaged it does not
+// find, and when it recovers it drops what stands behind in the same file; it says
+// neither to readers. This package does: every append names the one before it, the
+// state of a stream is asked when something is not found, and the embedded server
+// has marks of how far its streams came, at most 15 s old. A record that is
+// missing or cannot be read is a *CorruptError, never other data; a stream that
+// ends before its mark is not opened. What was lost at the end of a stream since
+// the last mark, or by every replica of a cluster, cannot be told from never
+// having been appended: plans, approvals and the audit trail are signed and
+// chained by those who write them, and that is what protects them.
 package jetstream
 
 import (
@@ -109,12 +113,13 @@ const drainTime = 5 * time.Second
 
 // Store is a journal in JetStream. It is safe for concurrent use.
 type Store struct {
-	cfg      Config
-	where    string // for errors
-	embedded *embedded
-	nc       *nats.Conn
-	js       jetstream.JetStream
-	clock    clock
+	cfg    Config
+	where  string    // for errors
+	server *embedded // nil when it is not in this process
+	owned  bool      // the server ends with the store
+	nc     *nats.Conn
+	js     jetstream.JetStream
+	clock  clock
 
 	// ctx ends when the store is closed and nothing is under way any more.
 	ctx  context.Context
@@ -155,6 +160,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, e.close())
 	}
+	s.owned = true
 	return s, nil
 }
 
@@ -208,10 +214,9 @@ func (c Config) check() (Config, error) {
 	return c, nil
 }
 
-// open makes a store on an embedded server, or, without one, on cfg.URLs. The
-// store closes the embedded server when it is closed.
+// open makes a store on an embedded server, or, without one, on cfg.URLs.
 func open(ctx context.Context, cfg Config, e *embedded) (*Store, error) {
-	s := &Store{cfg: cfg, embedded: e, closed: make(chan struct{}), over: make(chan struct{})}
+	s := &Store{cfg: cfg, server: e, closed: make(chan struct{}), over: make(chan struct{})}
 	s.clock.now = cfg.Now
 	s.ctx, s.stop = context.WithCancel(context.Background())
 	if err := s.connect(ctx); err != nil {
@@ -219,6 +224,9 @@ func open(ctx context.Context, cfg Config, e *embedded) (*Store, error) {
 		return nil, err
 	}
 	err := s.prepare(ctx)
+	if err == nil {
+		err = s.checkMarks(ctx)
+	}
 	if err == nil {
 		err = s.watchers.listen(s)
 	}
@@ -250,11 +258,18 @@ func (s *Store) Close() error {
 	late := time.AfterFunc(drainTime, s.stop) // the server does not answer: what waits for it gives up
 	s.ops.Wait()
 	late.Stop()
+	if s.server != nil {
+		ctx, cancel := context.WithTimeout(s.ctx, markTime)
+		if err := s.mark(ctx); err != nil {
+			s.cfg.Log.Warn("the marks of the streams are not written", "error", err)
+		}
+		cancel()
+	}
 	s.stop()
 	s.loop.Wait()
 	s.nc.Close()
-	if s.embedded != nil {
-		s.end = s.embedded.close()
+	if s.owned {
+		s.end = s.server.close()
 	}
 	return s.end
 }

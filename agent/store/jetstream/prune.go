@@ -64,15 +64,20 @@ func (s *Store) Prune(ctx context.Context, r Retention) (int, error) {
 	return n, nil
 }
 
-// Delete removes a subject with all its records and claims. A permanent one is
-// refused, one that is not there is none; a *store.ConflictError says that
-// somebody appended in the same moment. What is appended later begins the
-// subject anew.
-func (s *Store) Delete(ctx context.Context, subject string) error {
-	if err := store.CheckSubject(subject); err != nil {
-		return err
+// Delete removes subjects with all their records and claims; one that is not
+// there is none the less gone. A permanent one is refused; a
+// *store.ConflictError says that somebody appended in the same moment. What is
+// appended later begins the subject anew.
+func (s *Store) Delete(ctx context.Context, subjects ...string) error {
+	for _, subject := range subjects {
+		if err := store.CheckSubject(subject); err != nil {
+			return err
+		}
+		if err := s.remove(ctx, subject, nil); err != nil {
+			return err
+		}
 	}
-	return s.remove(ctx, subject, nil)
+	return nil
 }
 
 // remove deletes a subject that ends at a sequence, or anywhere.

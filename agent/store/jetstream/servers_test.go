@@ -1,6 +1,7 @@
 package jetstream_test
 
 import (
+	"flag"
 	"fmt"
 	"net"
 	"net/url"
@@ -17,6 +18,20 @@ import (
 func TestMain(m *testing.M) {
 	if job := os.Getenv(childJob); job != "" {
 		os.Exit(child(job, os.Getenv(childDir)))
+	}
+	flag.Parse()
+	given := map[string]bool{}
+	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	for name, value := range map[string]string{
+		"test.parallel": "8",  // most of them sleep, or wait for a server
+		"rapid.checks":  "25", // for each of three kinds of servers
+	} {
+		if !given[name] {
+			if err := flag.Set(name, value); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+		}
 	}
 	goleak.VerifyTestMain(m)
 }

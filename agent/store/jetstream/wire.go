@@ -42,16 +42,11 @@ func (s *Store) retry(ctx context.Context, p persistence, try func(ctx context.C
 	defer context.AfterFunc(s.ctx, cancel)()
 	begin := time.Now()
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
-		one, cancelOne := context.WithTimeout(whole, answerTime)
-		err := try(one)
-		cancelOne()
+		err := s.tryOnce(whole, try)
 		if err == nil {
 			return nil
 		}
 		again := temporary(err)
-		if apiCode(err) == codeStoreFailed && s.embedded != nil {
-			again = s.embedded.revive()
-		}
 		if ctx.Err() == nil && (p == onlyOnce || !again) {
 			return why(err)
 		}
@@ -68,6 +63,30 @@ func (s *Store) retry(ctx context.Context, p persistence, try func(ctx context.C
 		}
 		return fmt.Errorf("NATS at %s did not answer for %s: %w", s.where, time.Since(begin).Round(time.Second), why(err))
 	}
+}
+
+// tryOnce makes a request. Where the embedded server stands still because its
+// disk refused a write, it is started again, or the error says so.
+func (s *Store) tryOnce(ctx context.Context, try func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	if s.server == nil {
+		return try(ctx)
+	}
+	well := s.server.health()
+	if well.Err() != nil {
+		if err := s.server.revive(); err != nil {
+			return err
+		}
+		well = s.server.health()
+	}
+	unhook := context.AfterFunc(well, cancel)
+	err := try(ctx)
+	unhook()
+	if err != nil && well.Err() != nil {
+		return fmt.Errorf("%w: %w", errDisk, context.Cause(well))
+	}
+	return err
 }
 
 // ask makes one request of the JetStream API.
