@@ -21,7 +21,11 @@ type Choice struct {
 }
 
 // NoPlan says why none of the proposals comes to a plan.
-type NoPlan struct{ Reasons []string }
+type NoPlan struct {
+	Reasons []string
+	// Missing are the parameters that a person has to give before one of them does.
+	Missing []*Missing
+}
 
 // Error implements error.
 func (e *NoPlan) Error() string {
@@ -45,6 +49,7 @@ func Pick(ctx context.Context, c Catalogue, d incident.Diagnosis, choice Choice)
 	var fit []option
 	var others []incident.Alternative
 	var reasons []string
+	var missing []*Missing
 	reject := func(p incident.Proposal, risk incident.Risk, why string) {
 		others = append(others, incident.Alternative{Action: p.Action, Params: p.Params, Risk: risk, Why: why})
 		reasons = append(reasons, p.Action+": "+why)
@@ -69,6 +74,9 @@ func Pick(ctx context.Context, c Catalogue, d incident.Diagnosis, choice Choice)
 			if ctx.Err() != nil {
 				return incident.Proposal{}, nil, ctx.Err()
 			}
+			if m, ok := errors.AsType[*Missing](err); ok {
+				missing = append(missing, m)
+			}
 			reject(p, a.Info().Risk, open(err))
 			continue
 		}
@@ -78,7 +86,7 @@ func Pick(ctx context.Context, c Catalogue, d incident.Diagnosis, choice Choice)
 		if len(reasons) == 0 {
 			reasons = []string{"the diagnosis proposes nothing; write a plan by hand with --from FILE"}
 		}
-		return incident.Proposal{}, others, &NoPlan{Reasons: reasons}
+		return incident.Proposal{}, others, &NoPlan{Reasons: reasons, Missing: missing}
 	}
 	slices.SortStableFunc(fit, func(a, b option) int {
 		tried := func(o option) int {

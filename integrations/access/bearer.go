@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -30,6 +29,8 @@ type caller struct {
 	// digest a session keeps to end with it.
 	static      bool
 	tokenDigest []byte
+	// reviewed says that a cluster vouched for the credential.
+	reviewed bool
 	// expiry of the credential; zero where it says none.
 	expiry time.Time
 }
@@ -74,25 +75,19 @@ func cleanToken(token string) (string, error) {
 func (g *Gate) check(r *http.Request, token string) (caller, error) {
 	digest := sha256.Sum256([]byte(token))
 	key := string(digest[:])
-	if _, known := g.limits.good.get(key); !known {
-		if err := g.blockedSignIn(r); err != nil {
-			return caller{}, err
+	if _, known := g.limits.good.get(key); known {
+		c, err := g.whose(r, token, digest)
+		if err != nil && asError(r.Context(), err).Status == http.StatusUnauthorized {
+			g.limits.good.remove(key)
+			g.limits.try(g.addressKey(r)) // nothing forgives it: it failed
 		}
+		return c, err
 	}
-	c, err := g.whose(r, token, digest)
-	if err != nil {
-		g.limits.good.remove(key)
-		if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusUnauthorized {
-			g.limits.failed(g.addressKey(r))
-		}
-		return caller{}, err
+	c, err := g.trySignIn(r, func() (caller, error) { return g.whose(r, token, digest) })
+	if err == nil {
+		g.limits.good.put(key, struct{}{})
 	}
-	if strings.TrimSpace(c.person.Name) == "" {
-		g.limits.failed(g.addressKey(r))
-		return caller{}, unauthorized("invalid_token", "the token names nobody", "")
-	}
-	g.limits.good.put(key, struct{}{})
-	return c, nil
+	return c, err
 }
 
 // whose asks who knows a token: the configured ones, then the provider where the

@@ -119,6 +119,8 @@ func (f pemFiles) config(cfg TLSConfig) (*tls.Config, error) {
 		return out, nil
 	}
 	out.ClientCAs, out.ClientAuth = x509.NewCertPool(), tls.RequireAndVerifyClientCert
+	// A ticket would let a client in whose authority has been taken away since.
+	out.SessionTicketsDisabled = true
 	if !out.ClientCAs.AppendCertsFromPEM(f.clients) {
 		return nil, fmt.Errorf("server.tls.clientCAFile %s holds no certificate", cfg.ClientCAFile)
 	}

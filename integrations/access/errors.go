@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
@@ -72,7 +74,7 @@ func writeError(w http.ResponseWriter, r *http.Request, err error, head string) 
 		level = slog.LevelError
 	}
 	call.log.LogAttrs(r.Context(), level, "request failed", slog.String("id", call.id), slog.Int("status", e.Status), slog.Any("error", err))
-	if rec, ok := w.(*recorder); ok && rec.status != 0 {
+	if begun(w) {
 		return
 	}
 	h := w.Header()
@@ -180,7 +182,10 @@ func sentence(s string) string {
 	if s == "" {
 		return s
 	}
-	s = strings.ToUpper(s[:1]) + s[1:]
+	first, n := utf8.DecodeRuneInString(s)
+	if first != utf8.RuneError {
+		s = string(unicode.ToUpper(first)) + s[n:]
+	}
 	if strings.HasSuffix(s, ".") || strings.HasSuffix(s, "?") || strings.HasSuffix(s, "!") {
 		return s
 	}

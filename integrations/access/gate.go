@@ -76,6 +76,10 @@ func New(cfg Config) (*Gate, error) {
 		}
 	}
 	g.limits = newLimits(cfg.Rate, g.now)
+	if cfg.Previous != nil {
+		g.inherit(cfg.Previous)
+		g.cfg.Previous = nil // or each gate would keep all before it
+	}
 	g.cookies, g.local = http.NewCrossOriginProtection(), http.NewCrossOriginProtection()
 	for _, o := range cfg.AllowedOrigins {
 		if err := g.local.AddTrustedOrigin(o); err != nil {
@@ -83,6 +87,22 @@ func New(cfg Config) (*Gate, error) {
 		}
 	}
 	return g, nil
+}
+
+// inherit takes over what a configuration that is read again must not forget: who is
+// signed in, who signed out, and who failed too often.
+func (g *Gate) inherit(old *Gate) {
+	if g.cfg.SessionKeyFile == "" && old.cfg.SessionKeyFile == "" {
+		g.sessions.keys = old.sessions.keys
+	}
+	g.sessions.used = old.sessions.used
+	if _, mine := g.sessions.revoked.(*ended); mine {
+		g.sessions.revoked = old.sessions.revoked
+	}
+	g.limits.failures, g.limits.good = old.limits.failures, old.limits.good
+	if g.limits.perMinute == old.limits.perMinute && g.limits.burst == old.limits.burst {
+		g.limits.requests = old.limits.requests
+	}
 }
 
 // Mux puts routes behind the gate. A route that is not whole, a pattern that is given
@@ -207,7 +227,7 @@ func (g *Gate) door(route Route) http.Handler {
 			return
 		}
 		if route.Stream {
-			g.stream(w, r, route.Handler)
+			g.stream(w, r, route)
 			return
 		}
 		route.Handler.ServeHTTP(w, r)
@@ -286,7 +306,7 @@ func (g *Gate) deny(w http.ResponseWriter, r *http.Request, err error, needs Rol
 	}
 	head := ""
 	if e.Status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", challenge(e.Code))
+		w.Header().Set("WWW-Authenticate", g.challenge(e.Code))
 		if r.Method == http.MethodGet {
 			head = refresh(r)
 		}
@@ -294,12 +314,17 @@ func (g *Gate) deny(w http.ResponseWriter, r *http.Request, err error, needs Rol
 	writeError(w, r, err, head)
 }
 
-// challenge is the WWW-Authenticate header of RFC 6750.
-func challenge(code string) string {
-	if code == "no_credentials" {
-		return `Bearer realm="gumshoe"`
+// challenge is the WWW-Authenticate header of RFC 6750, with the parameter of RFC 9728
+// by which MCP clients find the provider.
+func (g *Gate) challenge(code string) string {
+	out := `Bearer realm="gumshoe"`
+	if code != "no_credentials" {
+		out += `, error="invalid_token"`
 	}
-	return `Bearer realm="gumshoe", error="invalid_token"`
+	if at := g.publicURL(); at != "" {
+		out += `, resource_metadata="` + at + resourcePath + `"`
+	}
+	return out
 }
 
 func unauthorized(code, user, fix string) *Error {

@@ -212,7 +212,7 @@ func writeFile(file, text string) error { return os.WriteFile(file, []byte(text)
 type keyed []byte
 
 func (k keyed) VerifySignature(_ context.Context, raw string) ([]byte, error) {
-	s, err := jose.ParseSigned(raw, []jose.SignatureAlgorithm{jose.HS256})
+	s, err := jose.ParseSignedCompact(raw, []jose.SignatureAlgorithm{jose.HS256})
 	if err != nil {
 		return nil, err
 	}

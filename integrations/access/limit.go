@@ -65,21 +65,18 @@ func (l *limits) wait(key string, perMinute int) time.Duration {
 	return until(l.limiter(key, perMinute), l.now())
 }
 
-// mayTry says whether a caller may try to sign in, and if not, how long they wait.
-func (l *limits) mayTry(key string) (time.Duration, bool) {
-	lim := l.failer(key)
+// try counts a sign-in as failed before it is tried, so that a caller who tries many
+// at once gains nothing; forgive takes that back. Without forgive the caller has to
+// wait.
+func (l *limits) try(key string) (forgive func(), wait time.Duration) {
+	lim := l.failures.getOr(key, func() *rate.Limiter { return rate.NewLimiter(rate.Every(failEvery), failBurst) })
 	now := l.now()
-	if lim.TokensAt(now) >= 1 {
-		return 0, true
+	res := lim.ReserveN(now, 1)
+	if res.DelayFrom(now) > 0 {
+		res.CancelAt(now)
+		return nil, until(lim, now)
 	}
-	return until(lim, now), false
-}
-
-// failed counts one failed sign-in.
-func (l *limits) failed(key string) { l.failer(key).AllowN(l.now(), 1) }
-
-func (l *limits) failer(key string) *rate.Limiter {
-	return l.failures.getOr(key, func() *rate.Limiter { return rate.NewLimiter(rate.Every(failEvery), failBurst) })
+	return func() { res.CancelAt(now) }, 0
 }
 
 func until(lim *rate.Limiter, now time.Time) time.Duration {
@@ -121,15 +118,20 @@ func (g *Gate) routeKey(key string, route Route) string {
 	return key + " " + strconv.Quote(route.pattern())
 }
 
-// blockedSignIn gives the refusal of a caller that failed too often, or nil.
-func (g *Gate) blockedSignIn(r *http.Request) error {
-	wait, ok := g.limits.mayTry(g.addressKey(r))
-	if ok {
-		return nil
+// trySignIn runs what may fail to sign somebody in. An address where too much failed
+// waits; what fails for another reason than the credential does not count.
+func (g *Gate) trySignIn(r *http.Request, sign func() (caller, error)) (caller, error) {
+	forgive, wait := g.limits.try(g.addressKey(r))
+	if forgive == nil {
+		e := tooMany(wait)
+		e.User = "too many failed sign-ins from this address"
+		return caller{}, e
 	}
-	e := tooMany(wait)
-	e.User = "too many failed sign-ins from this address"
-	return e
+	who, err := sign()
+	if err == nil || asError(r.Context(), err).Status != http.StatusUnauthorized {
+		forgive()
+	}
+	return who, err
 }
 
 // lru is a table of bounded size that is safe for concurrent use.

@@ -141,7 +141,7 @@ func TestTablesStaySmall(t *testing.T) {
 	for i := range 3 * maxCallers {
 		key := "address " + strconv.Itoa(i)
 		l.allow(key, 0)
-		l.failed(key)
+		l.try(key)
 	}
 	if l.requests.len() != maxCallers || l.failures.len() != maxCallers {
 		t.Errorf("%d and %d callers are kept", l.requests.len(), l.failures.len())

@@ -148,7 +148,7 @@ func (p *provider) verify(ctx context.Context, token, audience string) (*oidc.ID
 		return nil, unauthorized("invalid_token", "the token never expires, which this server does not take", "")
 	case !now.Before(verified.Expiry.Add(clockSkew)):
 		return nil, unauthorized("token_expired", "the token has expired", "sign in again")
-	case now.Add(clockSkew).Before(time.Unix(int64(times.NotBefore), 0)), now.Add(clockSkew).Before(verified.IssuedAt):
+	case times.NotBefore > float64(now.Add(clockSkew).Unix()), now.Add(clockSkew).Before(verified.IssuedAt):
 		return nil, unauthorized("invalid_token", "the token is not valid yet", "the clocks of the provider and the server differ by more than a minute")
 	}
 	return verified, nil

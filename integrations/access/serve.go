@@ -72,7 +72,9 @@ func (g *Gate) Serve(ctx context.Context, l net.Listener, h http.Handler) error 
 		cut()
 		err = srv.Close()
 	}
-	<-failed
+	if served := <-failed; err == nil && !errors.Is(served, http.ErrServerClosed) {
+		err = served
+	}
 	if err != nil {
 		return fmt.Errorf("ending the server on %s: %w", l.Addr(), err)
 	}

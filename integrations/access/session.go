@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -181,7 +182,7 @@ func (s *sessions) start(w http.ResponseWriter, r *http.Request, c caller, secur
 		if c.expiry.Before(expires) {
 			expires = c.expiry
 		}
-	case c.person.Proof != proofLogin && !c.static && s.ttl > reviewedTTL:
+	case c.reviewed && s.ttl > reviewedTTL:
 		expires = now.Add(reviewedTTL)
 	}
 	sealed, err := s.seal(sessionCookie, session{
@@ -217,22 +218,22 @@ func clearChunks(w http.ResponseWriter, r *http.Request, name string, from int, 
 // read gives the session of a request's cookie: errNoSession without one.
 func (s *sessions) read(r *http.Request, secure bool) (session, error) {
 	name := cookieName(sessionCookie, secure)
-	var text string
+	var text strings.Builder
 	for i := range maxChunks {
 		c, err := r.Cookie(chunkName(name, i))
 		if err != nil {
 			break
 		}
-		text += c.Value
+		text.WriteString(c.Value)
 		if len(c.Value) < cookieChunk {
 			break
 		}
 	}
-	if text == "" {
+	if text.Len() == 0 {
 		return session{}, errNoSession
 	}
 	var out session
-	if err := s.unseal(sessionCookie, text, &out); err != nil {
+	if err := s.unseal(sessionCookie, text.String(), &out); err != nil {
 		return session{}, err
 	}
 	if out.ID == "" || out.Name == "" {
@@ -268,8 +269,9 @@ func (s *sessions) open(r *http.Request, secure bool) (caller, error) {
 func (s *sessions) end(ctx context.Context, w http.ResponseWriter, r *http.Request, secure bool) error {
 	in, err := s.read(r, secure)
 	clearChunks(w, r, cookieName(sessionCookie, secure), 0, secure)
-	if err != nil || !s.now().Before(in.Expires) {
-		return nil // nothing that could be used again
+	usable := err == nil && s.now().Before(in.Expires)
+	if !usable {
+		return nil
 	}
 	if err := s.revoked.Revoke(ctx, in.ID, in.Expires); err != nil {
 		return &Error{Status: http.StatusServiceUnavailable, Code: "unavailable", User: "this browser is signed out, but the server could not note that the sign-in is over", Fix: "sign out again in a moment", RetryAfter: 5 * time.Second, Err: err}

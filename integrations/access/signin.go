@@ -2,6 +2,8 @@ package access
 
 import (
 	"crypto/subtle"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"html"
 	"net/http"
@@ -18,6 +20,9 @@ const (
 	tokenPath    = "/auth/token"
 	logoutPath   = "/auth/logout"
 
+	// resourcePath is where RFC 9728 has the metadata of a protected resource.
+	resourcePath = "/.well-known/oauth-protected-resource"
+
 	maxTokenForm = 64 << 10
 	maxReturn    = 2048
 )
@@ -29,6 +34,9 @@ const (
 //	GET  /auth/callback           where the provider sends people back to
 //	POST /auth/token              form fields token and return
 //	POST /auth/logout             ends the session
+//
+// With the provider's sign-in, /.well-known/oauth-protected-resource says to programs
+// whose tokens are asked for (RFC 9728).
 func (g *Gate) Routes() []Route {
 	if !g.cfg.Authenticated() {
 		return nil
@@ -38,13 +46,34 @@ func (g *Gate) Routes() []Route {
 		{Method: http.MethodPost, Pattern: logoutPath, Handler: http.HandlerFunc(g.logout), Public: true, Why: "it only ends the session that the request carries"},
 	}
 	if g.atProvider() {
-		return append(out, Route{Method: http.MethodGet, Pattern: callbackPath, Handler: http.HandlerFunc(g.callback), Public: true, Why: "it is how people come back from the provider"})
+		return append(out,
+			Route{Method: http.MethodGet, Pattern: callbackPath, Handler: http.HandlerFunc(g.callback), Public: true, Why: "it is how people come back from the provider"},
+			Route{Method: http.MethodGet, Pattern: resourcePath, Handler: http.HandlerFunc(g.resource), Public: true, Why: "it says to programs where they get a token"},
+		)
 	}
 	return append(out, Route{Method: http.MethodPost, Pattern: tokenPath, Handler: http.HandlerFunc(g.pasted), Public: true, Why: "it is how people sign in", MaxBody: maxTokenForm})
 }
 
 // atProvider says whether people sign in at the provider.
 func (g *Gate) atProvider() bool { return g.oidc != nil && g.cfg.OIDC.RedirectURL != "" }
+
+// publicURL is the server's own address, as the configuration says it; "" where it
+// does not. What a request calls the server is not believed.
+func (g *Gate) publicURL() string {
+	if !g.atProvider() {
+		return ""
+	}
+	return strings.TrimSuffix(g.cfg.OIDC.RedirectURL, callbackPath)
+}
+
+// resource says whose tokens the server asks for.
+func (g *Gate) resource(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	// The client may be gone; there is nobody else to tell.
+	_ = json.NewEncoder(w).Encode(map[string]any{
+		"resource": g.publicURL(), "resource_name": "gumshoe", "authorization_servers": []string{g.cfg.OIDC.Issuer}, "bearer_methods_supported": []string{"header"},
+	})
+}
 
 // refresh leads a browser that was refused to the sign-in and back again.
 func refresh(r *http.Request) string {
@@ -112,56 +141,67 @@ func redirect(w http.ResponseWriter, to string) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// callback takes a person back from the provider. The answer must belong to the
-// sign-in that this browser began, and it counts once.
+// callback takes a person back from the provider.
 func (g *Gate) callback(w http.ResponseWriter, r *http.Request) {
-	if err := g.blockedSignIn(r); err != nil {
+	secure := g.secure(r)
+	name := cookieName(loginCookie, secure)
+	var sealed string
+	if c, err := r.Cookie(name); err == nil {
+		sealed = c.Value
+		http.SetCookie(w, cookie(name, "", secure, -1))
+	}
+	back := "/"
+	who, err := g.trySignIn(r, func() (caller, error) {
+		l, err := g.answered(sealed, r.URL.Query())
+		if err != nil {
+			return caller{}, err
+		}
+		back = l.Return
+		return g.oidc.finish(r.Context(), l, r.URL.Query().Get("code"))
+	})
+	if err != nil {
 		g.deny(w, r, err, None)
 		return
 	}
-	secure := g.secure(r)
-	name := cookieName(loginCookie, secure)
+	g.signedIn(w, r, who, back)
+}
+
+// answered gives the sign-in that the provider's answer belongs to: it must have been
+// begun by the same browser, and it counts once.
+func (g *Gate) answered(sealed string, q url.Values) (login, error) {
 	var l login
-	c, err := r.Cookie(name)
-	if err == nil {
-		err = g.sessions.unseal(loginCookie, c.Value, &l)
-		http.SetCookie(w, cookie(name, "", secure, -1))
+	if err := g.sessions.unseal(loginCookie, sealed, &l); err != nil || l.State == "" || subtle.ConstantTimeCompare([]byte(l.State), []byte(q.Get("state"))) != 1 {
+		return login{}, signInFailed("this sign-in was not begun in this browser, or another was begun after it")
 	}
-	q := r.URL.Query()
 	switch {
-	case err != nil || l.State == "" || subtle.ConstantTimeCompare([]byte(l.State), []byte(q.Get("state"))) != 1:
-		g.failedSignIn(w, r, unauthorized("sign_in_failed", "this sign-in was not begun in this browser, or another was begun after it", "sign in again at "+loginPath))
-		return
 	case !g.now().Before(l.Expires):
-		g.failedSignIn(w, r, unauthorized("sign_in_failed", "this sign-in took too long", "sign in again at "+loginPath))
-		return
+		return login{}, signInFailed("this sign-in took too long")
 	case !g.sessions.used.first(l.State, l.Expires):
-		g.failedSignIn(w, r, unauthorized("sign_in_failed", "this sign-in was used already", "sign in again at "+loginPath))
-		return
+		return login{}, signInFailed("this sign-in was used already")
 	case q.Get("error") != "":
-		g.failedSignIn(w, r, unauthorized("sign_in_failed", fmt.Sprintf("the provider did not sign you in: %.100q", q.Get("error")), "sign in again at "+loginPath))
-		return
+		return login{}, signInFailed(fmt.Sprintf("the provider did not sign you in: %.100q", q.Get("error")))
 	case q.Get("code") == "":
-		g.failedSignIn(w, r, unauthorized("sign_in_failed", "the provider sent no code", "sign in again at "+loginPath))
-		return
+		return login{}, signInFailed("the provider sent no code")
 	}
-	who, err := g.oidc.finish(r.Context(), l, q.Get("code"))
-	if err != nil {
-		g.failedSignIn(w, r, err)
-		return
-	}
-	g.signedIn(w, r, who, l.Return)
+	return l, nil
+}
+
+func signInFailed(user string) error {
+	return unauthorized("sign_in_failed", user, "sign in again at "+loginPath)
 }
 
 // pasted signs in with a token that a person put into the form.
 func (g *Gate) pasted(w http.ResponseWriter, r *http.Request) {
 	if err := r.ParseForm(); err != nil {
-		WriteError(w, r, &Error{Status: http.StatusBadRequest, User: "the form cannot be read", Err: err})
+		if _, ok := errors.AsType[*http.MaxBytesError](err); !ok {
+			err = &Error{Status: http.StatusBadRequest, User: "the form cannot be read", Err: err}
+		}
+		WriteError(w, r, err)
 		return
 	}
 	token, err := cleanToken(r.PostForm.Get("token"))
 	if err != nil {
-		g.failedSignIn(w, r, err)
+		g.deny(w, r, err, None)
 		return
 	}
 	who, err := g.check(r, token)
@@ -170,13 +210,6 @@ func (g *Gate) pasted(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	g.signedIn(w, r, who, localPath(r.PostForm.Get("return")))
-}
-
-func (g *Gate) failedSignIn(w http.ResponseWriter, r *http.Request, err error) {
-	if asError(r.Context(), err).Status == http.StatusUnauthorized {
-		g.limits.failed(g.addressKey(r))
-	}
-	g.deny(w, r, err, None)
 }
 
 func (g *Gate) signedIn(w http.ResponseWriter, r *http.Request, who caller, back string) {

@@ -191,7 +191,7 @@ func (a *API) Routes() []access.Route {
 	ops := a.operations()
 	out := make([]access.Route, len(ops))
 	for i, op := range ops {
-		out[i] = access.Route{Method: op.method, Pattern: op.path, Role: op.role, Handler: a.handler(op), Stream: op.stream, MaxBody: op.maxBody}
+		out[i] = access.Route{Method: op.method, Pattern: op.path, Role: op.role, Handler: a.handler(op), Stream: op.stream, WriteTimeout: time.Duration(a.cfg.WriteTimeout), MaxBody: op.maxBody}
 	}
 	return out
 }

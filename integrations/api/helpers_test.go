@@ -24,8 +24,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // nothing, and controllers that react when it is mended.
 const theCase = "k8s-service-selector"
 
-// staged gives the real service on the recorded cluster.
-func staged(t *testing.T) *app.Service {
+// stage is the real service on the recorded cluster.
+type stage struct {
+	*app.Service
+	keep *app.Keeper
+	// quiet is another service on the same store, which executes nothing.
+	quiet *app.Service
+}
+
+func staged(t *testing.T) stage {
 	t.Helper()
 	fsys, err := evals.Embedded()
 	if err != nil {
@@ -55,11 +62,15 @@ func staged(t *testing.T) *app.Service {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.Close() })
-	return s
+	quiet, err := app.NewService(a, app.ServiceConfig{Keeper: k})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stage{s, k, quiet}
 }
 
 // working runs the queue of a service for the time of a test.
-func working(t *testing.T, s *app.Service) {
+func working(t *testing.T, s stage) {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -97,6 +108,11 @@ func server(t *testing.T, svc api.Service, cfg api.Config, change func(*access.C
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serve(t, a, change)
+}
+
+func serve(t *testing.T, a *api.API, change func(*access.Config)) *running {
+	t.Helper()
 	r := &running{api: a, tokens: map[string]string{}, done: make(chan error, 1)}
 	// Tests send requests in bursts.
 	ac := access.Config{Rate: access.RateConfig{PerMinute: 1_000_000, Burst: 100_000}}

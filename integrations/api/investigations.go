@@ -41,7 +41,7 @@ func (a *API) investigationOps() []operation {
 		{
 			method: http.MethodPost, path: investigationsPath, role: access.Asker, id: "createInvestigation", tag: "investigations",
 			summary: "Ask a question.", detail: "When it answers, the question is in the journal and in the queue. The id of the turn is the id of its run, whose events can be followed at once. Repeating a request with the same Idempotency-Key does not ask again.",
-			params: []param{idempotency}, in: ask, out: reflect.TypeFor[wire.Asked](), status: http.StatusCreated, also: []int{404, 409}, handle: handleAsk,
+			params: []param{idempotency}, in: ask, out: reflect.TypeFor[wire.Asked](), status: http.StatusCreated, also: []int{404}, handle: handleAsk,
 		},
 		{
 			method: http.MethodGet, path: investigationsPath, role: access.Viewer, id: "listInvestigations", tag: "investigations",
@@ -66,7 +66,7 @@ func (a *API) investigationOps() []operation {
 		{
 			method: http.MethodPost, path: investigationsPath + "/{id}/questions", role: access.Asker, id: "continueInvestigation", tag: "investigations",
 			summary: "Ask a further question of a session.", detail: "The run is told what was asked and answered before.",
-			params: []param{idempotency}, in: reflect.TypeFor[wire.FollowUp](), out: reflect.TypeFor[wire.Asked](), status: http.StatusCreated, also: []int{404, 409}, handle: handleFollowUp,
+			params: []param{idempotency}, in: reflect.TypeFor[wire.FollowUp](), out: reflect.TypeFor[wire.Asked](), status: http.StatusCreated, also: []int{404}, handle: handleFollowUp,
 		},
 	}
 }

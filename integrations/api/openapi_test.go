@@ -63,6 +63,7 @@ const moduleDir = "../.."
 
 func (g *generator) document() []byte {
 	ops := (&API{}).operations()
+	g.reach(reflect.TypeFor[access.Problem](), false) // the first of its name
 	for _, op := range ops {
 		if op.in != nil {
 			g.reach(op.in, true)
@@ -73,7 +74,7 @@ func (g *generator) document() []byte {
 			g.reach(op.out, false)
 		}
 	}
-	for _, x := range []reflect.Type{reflect.TypeFor[event.Event](), reflect.TypeFor[session.Notice](), reflect.TypeFor[wire.End](), reflect.TypeFor[access.Problem]()} {
+	for _, x := range []reflect.Type{reflect.TypeFor[event.Event](), reflect.TypeFor[session.Notice](), reflect.TypeFor[wire.End]()} {
 		g.reach(x, false)
 	}
 	schemas := map[string]any{}

@@ -48,7 +48,7 @@ func paged[T any](c *call, items []T, at func(T) place) ([]T, string, error) {
 	}
 	limit := c.number("limit", 100)
 	if len(items) <= limit {
-		return slices.Concat([]T{}, items), "", nil
+		return full(items), "", nil
 	}
 	return items[:limit:limit], at(items[limit-1]).String(), nil
 }
@@ -59,4 +59,12 @@ func problems(err error) []string {
 		return nil
 	}
 	return []string{"some are left out because they cannot be read: " + tool.UserText(err)}
+}
+
+// full is a list as it is written: one without items is no null.
+func full[T any](s []T) []T {
+	if s == nil {
+		return []T{}
+	}
+	return s
 }

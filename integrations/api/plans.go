@@ -21,10 +21,10 @@ const maxProposal = 2 << 20
 
 func (a *API) planOps() []operation {
 	record := reflect.TypeFor[planner.Record]()
-	word := func(path, id, summary, detail string, in reflect.Type, optional bool, handle func(*call) error) operation {
+	word := func(path, id, summary, detail string, in reflect.Type, optional bool, handle func(*call) error, also ...int) operation {
 		return operation{
 			method: http.MethodPost, path: plansPath + "/{id}/" + path, role: access.Approver, id: id, tag: "plans", summary: summary, detail: detail,
-			in: in, optional: optional, out: record, status: http.StatusOK, also: []int{404, 409, 422}, handle: handle,
+			in: in, optional: optional, out: record, status: http.StatusOK, also: append(also, 404), handle: handle,
 		}
 	}
 	say := func(w string, needs bool) func(*call) error { return func(c *call) error { return c.say(w, needs) } }
@@ -37,7 +37,7 @@ func (a *API) planOps() []operation {
 		{
 			method: http.MethodPost, path: plansPath, role: access.Asker, id: "proposePlan", tag: "plans",
 			summary: "Ask for a plan, from the diagnosis of a run or from a file.", detail: "It is compiled to exact requests, tried by the cluster in a dry run, judged by the policy and filed. Nothing changes until people approve it.",
-			in: reflect.TypeFor[wire.Propose](), out: record, status: http.StatusCreated, also: []int{404, 409, 422}, maxBody: maxProposal, handle: handlePropose,
+			in: reflect.TypeFor[wire.Propose](), out: record, status: http.StatusCreated, also: []int{404, 422}, maxBody: maxProposal, handle: handlePropose,
 		},
 		{
 			method: http.MethodGet, path: plansPath, role: access.Viewer, id: "listPlans", tag: "plans",
@@ -53,15 +53,15 @@ func (a *API) planOps() []operation {
 			method: http.MethodGet, path: plansPath + "/{id}", role: access.Viewer, id: "getPlan", tag: "plans",
 			summary: "Show a plan, what was said about it and what became of it.", out: record, status: http.StatusOK, also: []int{404}, handle: handlePlan,
 		},
-		word("approve", "approvePlan", "Approve exactly the plan that was looked at.", "The digest is that of the plan as it was shown. When enough people approved, the server executes the plan, where it has an executor.", reflect.TypeFor[wire.Approve](), false, handleApprove),
-		word("reject", "rejectPlan", "Reject a plan, with the reason.", "The reason is required. A rejected plan is never executed.", text, false, say(incident.Rejected, true)),
-		word("revoke", "revokeApproval", "Take one's own approval back.", "It counts until the execution begins.", text, true, say(incident.Revoked, false)),
+		word("approve", "approvePlan", "Approve exactly the plan that was looked at.", "The digest is that of the plan as it was shown. When enough people approved, the server executes the plan, where it has an executor.", reflect.TypeFor[wire.Approve](), false, handleApprove, 409),
+		word("reject", "rejectPlan", "Reject a plan, with the reason.", "The reason is required. A rejected plan is never executed.", text, false, say(incident.Rejected, true), 409),
+		word("revoke", "revokeApproval", "Take one's own approval back.", "It counts until the execution begins.", text, true, say(incident.Revoked, false), 409),
 		word("comment", "commentPlan", "Say something about a plan.", "It changes nothing. The text is required.", text, false, say(incident.Commented, true)),
-		word("undo", "undoPlan", "Take an executed plan back.", "", reflect.TypeFor[wire.Undo](), false, handleUndo),
+		word("undo", "undoPlan", "Take an executed plan back.", "", reflect.TypeFor[wire.Undo](), false, handleUndo, 409),
 		{
 			method: http.MethodPost, path: plansPath + "/{id}/rehearse", role: access.Asker, id: "rehearsePlan", tag: "plans",
 			summary: "Have the cluster try a plan again in a dry run.", detail: "Nothing changes.",
-			out: reflect.TypeFor[wire.Rehearsal](), status: http.StatusOK, also: []int{404, 409, 422}, handle: handleRehearse,
+			out: reflect.TypeFor[wire.Rehearsal](), status: http.StatusOK, also: []int{404}, handle: handleRehearse,
 		},
 	}
 }
@@ -195,5 +195,5 @@ func handleRehearse(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.json(wire.Rehearsal{Plan: r, Problems: slices.Concat([]string{}, problems)})
+	return c.json(wire.Rehearsal{Plan: r, Problems: full(problems)})
 }

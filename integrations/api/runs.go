@@ -61,7 +61,7 @@ func handleEvidence(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.json(wire.Evidence{Items: slices.Concat([]incident.Evidence{}, r.Report.Evidence)})
+	return c.json(wire.Evidence{Items: full(r.Report.Evidence)})
 }
 
 func handleOneEvidence(c *call) error {

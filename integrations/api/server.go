@@ -3,9 +3,7 @@ package api
 import (
 	"net/http"
 	"reflect"
-	"slices"
 
-	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/session"
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
 	"github.com/gumshoe-ai/gumshoe/integrations/api/wire"
@@ -50,7 +48,7 @@ func handleToolsets(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.json(wire.Toolsets{Items: slices.Concat([]session.Toolset{}, all)})
+	return c.json(wire.Toolsets{Items: full(all)})
 }
 
 func handleModels(c *call) error {
@@ -58,7 +56,7 @@ func handleModels(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.json(wire.Models{Items: slices.Concat([]session.Model{}, all)})
+	return c.json(wire.Models{Items: full(all)})
 }
 
 func handleObjects(c *call) error {
@@ -66,7 +64,7 @@ func handleObjects(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.json(wire.Objects{Items: slices.Concat([]incident.Ref{}, all)})
+	return c.json(wire.Objects{Items: full(all)})
 }
 
 func handleTrail(c *call) error {

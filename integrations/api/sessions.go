@@ -25,7 +25,7 @@ func (a *API) sessionOps() []operation {
 	change := func(method, path, id, summary string, in reflect.Type, params []param, handle func(*call) error) operation {
 		return operation{
 			method: method, path: sessionsPath + "/{id}/" + path, role: access.Asker, id: id, tag: "sessions", summary: summary,
-			params: params, in: in, out: one, status: http.StatusOK, also: []int{404, 409}, handle: handle,
+			params: params, in: in, out: one, status: http.StatusOK, also: []int{404}, handle: handle,
 		}
 	}
 	alerts := change(http.MethodPost, "alerts", "noteAlerts", "Tell a conversation what its alerts do.", reflect.TypeFor[wire.Alerts](), nil, handleAlerts)

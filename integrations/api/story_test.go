@@ -13,8 +13,8 @@ import (
 )
 
 var (
-	_ api.Service = (*client.Client)(nil)
-	nobody        = incident.Person{} // the server knows by the token who asks
+	_      api.Service = (*client.Client)(nil)
+	nobody             = incident.Person{} // the server knows by the token who asks
 )
 
 // answered asks and follows the run to its end.

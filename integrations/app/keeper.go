@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 
 	"github.com/gumshoe-ai/gumshoe/agent/investigate"
 	"github.com/gumshoe-ai/gumshoe/agent/session"
 	"github.com/gumshoe-ai/gumshoe/agent/store"
 	"github.com/gumshoe-ai/gumshoe/agent/store/file"
+	"github.com/gumshoe-ai/gumshoe/agent/store/jetstream"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
 
@@ -55,9 +57,47 @@ func FileKeeper(ctx context.Context, cfg Config) (*Keeper, error) {
 	}, nil
 }
 
-// ServerKeeper opens the store of a server.
-func ServerKeeper(ctx context.Context, cfg Config, _ *slog.Logger) (*Keeper, error) {
-	return FileKeeper(ctx, cfg)
+// serverKeep is how many runs a server keeps where nothing else is configured.
+const serverKeep = 5000
+
+// ServerKeeper opens the store of a server: the NATS that the configuration names, or
+// one in the process.
+func ServerKeeper(ctx context.Context, cfg Config, log *slog.Logger) (*Keeper, error) {
+	n := cfg.Server.NATS
+	jc := jetstream.Config{URLs: n.URLs, Credentials: n.CredentialsFile, CA: n.CAFile, Cert: n.CertFile, Key: n.KeyFile, Replicas: n.Replicas, Log: log}
+	if len(n.URLs) == 0 {
+		if !cfg.Store.wanted() {
+			return nil, &tool.Error{Kind: tool.Invalid, User: "a server keeps what it takes, and the store is off", Fix: "set store.dir or GUMSHOE_STATE to a directory, or server.nats.urls"}
+		}
+		jc.Dir = filepath.Join(cfg.Store.Dir, "server")
+	}
+	s, err := jetstream.Open(ctx, jc)
+	if err != nil {
+		fix := "see server.nats"
+		if jc.Dir != "" {
+			fix = storeFix
+		}
+		return nil, &tool.Error{Kind: tool.Unreachable, User: "the store cannot be opened: " + err.Error(), Fix: fix, Err: err}
+	}
+	keep := cfg.Store.Keep
+	if keep == 0 {
+		keep = serverKeep
+	}
+	return &Keeper{
+		Store: s, Spill: s.Outputs(context.WithoutCancel(ctx)), Live: s, Health: s.Health,
+		Delete: func(ctx context.Context, subjects ...string) error {
+			for _, one := range subjects {
+				if err := s.Delete(ctx, one); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+		Prune: func(ctx context.Context) error {
+			_, err := s.Prune(ctx, jetstream.Retention{Pattern: store.Runs, Keep: keep})
+			return err
+		},
+	}, nil
 }
 
 // gone turns a store's "not there" into an error for people.

@@ -8,6 +8,11 @@ import (
 	"time"
 
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
+	"github.com/gumshoe-ai/gumshoe/integrations/alertmanager"
+	"github.com/gumshoe-ai/gumshoe/integrations/api"
+	"github.com/gumshoe-ai/gumshoe/integrations/mcpserver"
+	"github.com/gumshoe-ai/gumshoe/integrations/slack"
+	"github.com/gumshoe-ai/gumshoe/integrations/web"
 )
 
 // ServerConfig says how gumshoe serves. Every surface has its own section.
@@ -26,6 +31,12 @@ type ServerConfig struct {
 	NATS    NATSConfig       `json:"nats,omitzero"`
 	Queue   QueueConfig      `json:"queue,omitzero"`
 	Tracing TracingConfig    `json:"tracing,omitzero"`
+	API     api.Config       `json:"api,omitzero"`
+	// Slack and Alertmanager are off without their sections.
+	Slack        *slack.Config        `json:"slack,omitempty"`
+	Alertmanager *alertmanager.Config `json:"alertmanager,omitempty"`
+	MCP          mcpserver.Config     `json:"mcp,omitzero"`
+	Web          web.Config           `json:"web,omitzero"`
 	// LogFormat is text or json; LogLevel is debug, info, warn or error.
 	LogFormat string `json:"logFormat,omitempty"`
 	LogLevel  string `json:"logLevel,omitempty"`
@@ -93,6 +104,18 @@ func (c ServerConfig) validate() error {
 	}
 	if err := c.Queue.validate(); err != nil {
 		return err
+	}
+	sections := []interface{ Validate() error }{c.API, c.MCP, c.Web}
+	if c.Slack != nil {
+		sections = append(sections, c.Slack)
+	}
+	if c.Alertmanager != nil {
+		sections = append(sections, c.Alertmanager)
+	}
+	for _, one := range sections {
+		if err := one.Validate(); err != nil {
+			return err
+		}
 	}
 	auth := c.Auth
 	auth.TLS = c.TLS

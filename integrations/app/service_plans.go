@@ -100,6 +100,11 @@ func (s *Service) Trail(ctx context.Context) ([]audit.Entry, error) { return s.p
 // Audit checks the trail.
 func (s *Service) Audit(ctx context.Context) (audit.Report, error) { return s.plans.Audit(ctx) }
 
+// ResetBreaker closes the circuit breaker of the cluster again.
+func (s *Service) ResetBreaker(ctx context.Context, reason string, by incident.Person) error {
+	return s.plans.ResetBreaker(ctx, Login(by), reason)
+}
+
 // executeSubject is the queue of approved plans.
 const executeSubject = "work.execute"
 

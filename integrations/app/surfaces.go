@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -15,12 +16,46 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/store"
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
+	"github.com/gumshoe-ai/gumshoe/integrations/alertmanager"
+	"github.com/gumshoe-ai/gumshoe/integrations/api"
+	"github.com/gumshoe-ai/gumshoe/integrations/slack"
+	"github.com/gumshoe-ai/gumshoe/integrations/web"
 )
 
 // surfaces gives the routes of every surface of a generation, and adds what of them
 // runs by itself.
 func (s *Server) surfaces(g *generation) ([][]access.Route, error) {
-	return nil, nil
+	sc := g.cfg.Server
+	a, err := api.New(g.service, sc.API, time.Now)
+	if err != nil {
+		return nil, err
+	}
+	m, err := g.service.MCP(sc.MCP, func() bool { return !s.ready.Load() }, s.log)
+	if err != nil {
+		return nil, err
+	}
+	w, err := web.New(web.Options{Config: sc.Web, Service: g.service, Now: time.Now, NewKey: rand.Text, Log: s.log})
+	if err != nil {
+		return nil, err
+	}
+	routes := [][]access.Route{a.Routes(), m.Routes(), w.Routes()}
+	if sc.Alertmanager != nil {
+		d, err := alertmanager.New(*sc.Alertmanager, alertmanager.Options{Service: g.service, Journal: s.keeper, Cluster: g.app.src.cluster, Redact: g.app.redactor.String, Log: s.log})
+		if err != nil {
+			return nil, err
+		}
+		routes = append(routes, d.Routes())
+		g.parts = append(g.parts, part{"alertmanager", d.Run})
+	}
+	if sc.Slack != nil {
+		k, err := slack.New(slack.Options{Config: *sc.Slack, Service: g.service, Journal: s.keeper, Log: s.log})
+		if err != nil {
+			return nil, err
+		}
+		routes = append(routes, k.Routes())
+		g.parts = append(g.parts, part{"slack", k.Run})
+	}
+	return routes, nil
 }
 
 // tokenReviewer asks the cluster whose token this is.

@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/gumshoe-ai/gumshoe/integrations/app"
 	"github.com/gumshoe-ai/gumshoe/integrations/render"
 	"github.com/gumshoe-ai/gumshoe/planner/audit"
 )
@@ -34,7 +33,7 @@ func newAudit(g *globals) *cobra.Command {
 				}
 				known = append(known, k)
 			}
-			return g.withPlans(cmd.Context(), sourceFlags{}, false, func(p *app.Plans) error {
+			return g.withPlans(cmd.Context(), sourceFlags{}, f.at, false, func(p planDesk) error {
 				if !verify {
 					return g.trail(cmd, p, f.output)
 				}
@@ -56,13 +55,13 @@ func newAudit(g *globals) *cobra.Command {
 			})
 		},
 	}
-	f.add(cmd, "")
+	f.add(cmd, g, "")
 	cmd.Flags().BoolVar(&verify, "verify", false, "check the log")
 	cmd.Flags().StringArrayVar(&heads, "head", nil, "a `HEAD` that was written down earlier (SEQ:HASH), which must be in the log")
 	return cmd
 }
 
-func (g *globals) trail(cmd *cobra.Command, p *app.Plans, output string) error {
+func (g *globals) trail(cmd *cobra.Command, p planDesk, output string) error {
 	all, err := p.Trail(cmd.Context())
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/event"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/session"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
 	"github.com/gumshoe-ai/gumshoe/integrations/render"
 	"github.com/gumshoe-ai/gumshoe/planner"
@@ -26,9 +27,11 @@ const surface = "cli"
 // planFlags are those of every command on plans.
 type planFlags struct {
 	as, output string
+	at         attachFlags
 }
 
-func (f *planFlags) add(cmd *cobra.Command, who string) {
+func (f *planFlags) add(cmd *cobra.Command, g *globals, who string) {
+	f.at.add(cmd, g, "server")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "text", "`FORM`: text, or json (the record with the canonical plan)")
 	if who != "" {
 		cmd.Flags().StringVar(&f.as, "as", "", who+" as `NAME`: the cluster must let you impersonate them, as for kubectl --as")
@@ -43,7 +46,14 @@ func (f planFlags) check() error {
 }
 
 // withPlans opens the cluster, if it is needed, and the plans.
-func (g *globals) withPlans(ctx context.Context, src sourceFlags, cluster bool, work func(*app.Plans) error) (err error) {
+func (g *globals) withPlans(ctx context.Context, src sourceFlags, at attachFlags, cluster bool, work func(planDesk) error) (err error) {
+	if at.server != "" {
+		c, err := at.client(session.CLI)
+		if err != nil {
+			return err
+		}
+		return work(&serverPlans{c: c, emit: g.telling()})
+	}
 	cfg, err := g.load(src)
 	if err != nil {
 		return err
@@ -60,6 +70,7 @@ func (g *globals) withPlans(ctx context.Context, src sourceFlags, cluster bool, 
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
+	p.Emit = g.telling()
 	return work(p)
 }
 
@@ -111,8 +122,7 @@ func newPlan(g *globals) *cobra.Command {
 			} else {
 				req.Investigation = args[0]
 			}
-			return g.withPlans(cmd.Context(), src, true, func(p *app.Plans) error {
-				p.Emit = g.telling()
+			return g.withPlans(cmd.Context(), src, f.at, true, func(p planDesk) error {
 				r, err := p.Make(cmd.Context(), req)
 				if err != nil {
 					return noPlan(err)
@@ -123,7 +133,7 @@ func newPlan(g *globals) *cobra.Command {
 		},
 	}
 	src.add(cmd)
-	f.add(cmd, "ask")
+	f.add(cmd, g, "ask")
 	cmd.Flags().StringVar(&file, "from", "", "a plan that a person wrote (YAML `FILE`, or - for standard input)")
 	cmd.Flags().StringVar(&action, "action", "", "take the proposal with this `ACTION`")
 	cmd.Flags().StringArrayVar(&set, "set", nil, "give a parameter that a proposal leaves open, as `NAME=VALUE`; may be repeated")
@@ -220,7 +230,7 @@ func newPlanShow(g *globals) *cobra.Command {
 			if err := f.check(); err != nil {
 				return err
 			}
-			return g.withPlans(cmd.Context(), sourceFlags{}, false, func(p *app.Plans) error {
+			return g.withPlans(cmd.Context(), sourceFlags{}, f.at, false, func(p planDesk) error {
 				r, err := p.Get(cmd.Context(), args[0])
 				if err != nil {
 					return err
@@ -229,15 +239,16 @@ func newPlanShow(g *globals) *cobra.Command {
 			})
 		},
 	}
-	f.add(cmd, "")
+	f.add(cmd, g, "")
 	return cmd
 }
 
 func newPlanDiff(g *globals) *cobra.Command {
-	return &cobra.Command{
+	var f planFlags
+	cmd := &cobra.Command{
 		Use: "diff PLAN", Short: "Show what every request of a plan changes, as the server's dry run gave it", Args: argCount(1, 1, "the id of a plan"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return g.withPlans(cmd.Context(), sourceFlags{}, false, func(p *app.Plans) error {
+			return g.withPlans(cmd.Context(), sourceFlags{}, f.at, false, func(p planDesk) error {
 				r, err := p.Get(cmd.Context(), args[0])
 				if err != nil {
 					return err
@@ -247,6 +258,8 @@ func newPlanDiff(g *globals) *cobra.Command {
 			})
 		},
 	}
+	f.at.add(cmd, g, "server")
+	return cmd
 }
 
 func newPlanList(g *globals) *cobra.Command {
@@ -258,7 +271,7 @@ func newPlanList(g *globals) *cobra.Command {
 			if err := f.check(); err != nil {
 				return err
 			}
-			return g.withPlans(cmd.Context(), sourceFlags{}, false, func(p *app.Plans) error {
+			return g.withPlans(cmd.Context(), sourceFlags{}, f.at, false, func(p planDesk) error {
 				all, err := p.List(cmd.Context())
 				if open {
 					all = slices.DeleteFunc(all, func(r planner.Record) bool { return r.State.Final() })
@@ -279,7 +292,7 @@ func newPlanList(g *globals) *cobra.Command {
 			})
 		},
 	}
-	f.add(cmd, "")
+	f.add(cmd, g, "")
 	cmd.Flags().BoolVar(&open, "open", false, "only those that wait or are at work")
 	return cmd
 }
@@ -312,20 +325,22 @@ func newWord(g *globals, word, use, short, flag, what string) *cobra.Command {
 					say = incident.Revoked
 				}
 			}
-			return g.withPlans(cmd.Context(), src, true, func(p *app.Plans) error {
+			return g.withPlans(cmd.Context(), src, f.at, true, func(p planDesk) error {
 				r, err := p.Say(cmd.Context(), args[0], say, text, app.As(f.as, surface))
 				if err != nil {
 					return &exitError{code: exitApproval, err: err}
 				}
 				if r.State == incident.PlanApproved {
-					g.next("execute it with gumshoe apply " + r.Plan.ID)
+					if f.at.server == "" {
+						g.next("execute it with gumshoe apply " + r.Plan.ID)
+					}
 				}
 				return g.printPlan(r, f.output)
 			})
 		},
 	}
 	src.add(cmd)
-	f.add(cmd, "speak")
+	f.add(cmd, g, "speak")
 	cmd.Flags().StringVar(&text, flag, "", what+" (`TEXT`)")
 	if word == incident.Rejected {
 		cmd.Flags().BoolVar(&revoke, "revoke", false, "take an approval back instead; the plan stays")
@@ -347,7 +362,7 @@ func newApply(g *globals) *cobra.Command {
 			if err := f.check(); err != nil {
 				return err
 			}
-			return g.withPlans(cmd.Context(), src, true, func(p *app.Plans) error {
+			return g.withPlans(cmd.Context(), src, f.at, true, func(p planDesk) error {
 				if dry {
 					r, problems, err := p.Rehearse(cmd.Context(), args[0])
 					if err != nil {
@@ -360,14 +375,13 @@ func newApply(g *globals) *cobra.Command {
 					fmt.Fprintf(g.streams.Err, "plan %s would run: consent, objects and dry runs are as they have to be\n", args[0])
 					return nil
 				}
-				p.Emit = g.telling()
 				r, err := p.Execute(cmd.Context(), args[0], app.As(f.as, surface))
 				return g.ended(r, err, f.output, incident.PlanVerified)
 			})
 		},
 	}
 	src.add(cmd)
-	f.add(cmd, "execute")
+	f.add(cmd, g, "execute")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "check everything and dry-run every request again; write nothing")
 	return cmd
 }
@@ -382,15 +396,14 @@ func newUndo(g *globals) *cobra.Command {
 			if err := f.check(); err != nil {
 				return err
 			}
-			return g.withPlans(cmd.Context(), src, true, func(p *app.Plans) error {
-				p.Emit = g.telling()
+			return g.withPlans(cmd.Context(), src, f.at, true, func(p planDesk) error {
 				r, err := p.Undo(cmd.Context(), args[0], app.As(f.as, surface), because)
 				return g.ended(r, err, f.output, incident.PlanUndone)
 			})
 		},
 	}
 	src.add(cmd)
-	f.add(cmd, "undo")
+	f.add(cmd, g, "undo")
 	cmd.Flags().StringVar(&because, "why", "a person asked for it", "the reason (`TEXT`)")
 	return cmd
 }

@@ -186,6 +186,7 @@ func deciders(d incident.Decision) []string {
 func newPolicyReset(g *globals) *cobra.Command {
 	var src sourceFlags
 	var as, reason string
+	var at attachFlags
 	cmd := &cobra.Command{
 		Use: "reset-breaker --reason TEXT", Short: "Close the circuit breaker of the cluster again", Args: argCount(0, 0, "no arguments"),
 		Long: "The breaker opens when much was done within its window and more was asked for; then every plan is denied until a\n" +
@@ -194,7 +195,7 @@ func newPolicyReset(g *globals) *cobra.Command {
 			if strings.TrimSpace(reason) == "" {
 				return usage(errors.New("--reason says what you found; it is kept in the audit log"))
 			}
-			return g.withPlans(cmd.Context(), src, true, func(p *app.Plans) error {
+			return g.withPlans(cmd.Context(), src, at, true, func(p planDesk) error {
 				if err := p.ResetBreaker(cmd.Context(), app.As(as, surface), reason); err != nil {
 					return err
 				}
@@ -204,6 +205,7 @@ func newPolicyReset(g *globals) *cobra.Command {
 		},
 	}
 	src.add(cmd)
+	at.add(cmd, g, "server")
 	cmd.Flags().StringVar(&as, "as", "", "reset as `NAME`: the cluster must let you impersonate them, as for kubectl --as")
 	cmd.Flags().StringVar(&reason, "reason", "", "`TEXT`: what you found, for the audit log")
 	return cmd

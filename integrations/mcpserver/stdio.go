@@ -31,10 +31,10 @@ func (s *Server) Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	// The sieve bounds a line already.
 	err := s.mcp.Run(ctx, &sdk.IOTransport{Reader: pr, Writer: w, MaxLineLength: -1})
 	_ = pr.Close() // whoever still reads for nobody ends with the next line
-	if err == nil || errors.Is(err, io.EOF) || ctx.Err() != nil {
-		return nil
+	if err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {
+		return fmt.Errorf("mcp over standard input: %w", err)
 	}
-	return fmt.Errorf("mcp over standard input: %w", err)
+	return nil
 }
 
 // lines writes whole messages, one at a time.

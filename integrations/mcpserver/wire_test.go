@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -179,7 +180,7 @@ func FuzzLines(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		const most = 4 << 10
 		var passed, answered bytes.Buffer
-		if err := mcpserver.Sieve(bytes.NewReader(data), &passed, &answered, most); err != io.EOF {
+		if err := mcpserver.Sieve(bytes.NewReader(data), &passed, &answered, most); !errors.Is(err, io.EOF) {
 			t.Fatalf("%v", err)
 		}
 		lines := 0

@@ -6,6 +6,7 @@ import (
 	"html"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/slack-go/slack"
 	"github.com/slack-go/slack/slackevents"
@@ -61,9 +62,27 @@ func name(parts ...string) string {
 	return "x" + hex.EncodeToString(sum[:16])
 }
 
+// sound reports whether the ids are ids as Slack gives them.
+func (in inbound) sound() bool {
+	id := func(s string) bool {
+		return s != "" && len(s) <= 32 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") == ""
+	}
+	ts := func(s string) bool { return len(s) <= 32 && strings.Trim(s, "0123456789.") == "" }
+	if in.Kind != kindCommand && in.Thread == "" {
+		return false
+	}
+	return id(in.User) && id(in.Channel) && ts(in.Thread) && (ts(in.TS) || id(in.TS)) && in.Key != "" &&
+		utf8.ValidString(in.Action) && len(in.Action) <= 255 && utf8.ValidString(in.Trigger) && len(in.Trigger) <= 500 && utf8.ValidString(in.Reply) && len(in.Reply) <= 2000
+}
+
 // fromEvent reads an event; false for what is not meant for the bot. me is the
 // bot's own member id.
 func fromEvent(e slackevents.EventsAPIEvent, me string) (inbound, bool) {
+	in, ok := eventOf(e, me)
+	return in, ok && in.sound()
+}
+
+func eventOf(e slackevents.EventsAPIEvent, me string) (inbound, bool) {
 	switch m := e.InnerEvent.Data.(type) {
 	case *slackevents.AppMentionEvent:
 		if m.BotID != "" || m.User == "" || m.User == me || m.Edited != nil {
@@ -121,8 +140,9 @@ func fromCommand(c slack.SlashCommand) (inbound, bool) {
 	if c.ChannelID == "" || c.UserID == "" || c.TriggerID == "" {
 		return inbound{}, false
 	}
-	return inbound{Key: name("c", digest(c.TriggerID)), Kind: kindCommand, User: c.UserID, Channel: c.ChannelID,
-		Text: clip(c.Text, maxText), Reply: c.ResponseURL}, true
+	in := inbound{Key: name("c", digest(c.TriggerID)), Kind: kindCommand, User: c.UserID, Channel: c.ChannelID,
+		Text: clip(c.Text, maxText), Reply: c.ResponseURL}
+	return in, in.sound()
 }
 
 func digest(s string) string {
@@ -132,6 +152,11 @@ func digest(s string) string {
 
 // fromInteraction reads a click or the submission of a modal.
 func fromInteraction(c slack.InteractionCallback) (inbound, bool) {
+	in, ok := interactionOf(c)
+	return in, ok && in.sound()
+}
+
+func interactionOf(c slack.InteractionCallback) (inbound, bool) {
 	if c.User.ID == "" {
 		return inbound{}, false
 	}
@@ -171,7 +196,7 @@ func fromInteraction(c slack.InteractionCallback) (inbound, bool) {
 		if !ok || c.View.ID == "" {
 			return inbound{}, false
 		}
-		in := inbound{Key: name("v", c.View.ID, c.User.ID), Kind: kindSubmit, User: c.User.ID, Channel: at.Channel, Thread: at.Thread, Action: c.View.CallbackID, Value: at.Value}
+		in := inbound{Key: name("v", c.View.ID, c.User.ID), Kind: kindSubmit, User: c.User.ID, Channel: at.Channel, Thread: at.Thread, Action: c.View.CallbackID, Value: clip(at.Value, 2000)}
 		if c.View.State != nil {
 			in.Text = clip(c.View.State.Values[inputBlock][inputAction].Value, maxText)
 		}

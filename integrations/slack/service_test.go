@@ -22,9 +22,10 @@ import (
 // service is a server's core over a real store: the real book, worker and desk; the
 // investigations and the execution write the journal's records as scripted.
 type service struct {
-	store *file.Store
-	book  *session.Book
-	desk  *planner.Desk
+	store  *file.Store
+	book   *session.Book
+	desk   *planner.Desk
+	worker *session.Worker
 	// gate holds investigations back until something is received, if it is set.
 	gate chan struct{}
 	// report is what an investigation finds.
@@ -44,11 +45,13 @@ type noTrail struct{}
 func (noTrail) Note(context.Context, string, string, string, string, any) error { return nil }
 
 func newService(st *file.Store) *service {
-	return &service{store: st, book: &session.Book{Journal: st, Cluster: "lab"}, desk: &planner.Desk{Journal: st, Trail: noTrail{}, Now: time.Now}, report: pendingReport, needed: 1, risk: incident.RiskLow, diff: "- replicas: 1\n+ replicas: 2\n", ttl: time.Hour}
+	s := &service{store: st, book: &session.Book{Journal: st, Cluster: "lab"}, desk: &planner.Desk{Journal: st, Trail: noTrail{}, Now: time.Now}, report: pendingReport, needed: 1, risk: incident.RiskLow, diff: "- replicas: 1\n+ replicas: 2\n", ttl: time.Hour}
+	s.worker = &session.Worker{Book: s.book, Queue: st, Investigate: s.investigate, Concurrency: 4}
+	return s
 }
 
 func (s *service) serve(ctx context.Context) {
-	w := &session.Worker{Book: s.book, Queue: s.store, Investigate: s.investigate, Concurrency: 4}
+	w := s.worker
 	s.book.Woken = w.Wake
 	if err := w.Serve(ctx); err != nil {
 		panic(err)
@@ -106,6 +109,7 @@ func (s *service) Ask(ctx context.Context, a session.Ask) (session.Session, sess
 }
 
 func (s *service) Cancel(ctx context.Context, id, turn string, by incident.Person) (session.Session, error) {
+	defer s.worker.Cancel(turn)
 	return s.book.Cancel(ctx, id, turn, by.Name+" took it back")
 }
 

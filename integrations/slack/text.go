@@ -2,8 +2,8 @@ package slack
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/slack-go/slack"
@@ -18,6 +18,7 @@ const (
 	maxModal   = 100  // blocks of a modal
 	maxPlain   = 70   // of 75 characters of a button
 	maxTitle   = 24   // characters of the title of a modal
+	maxLine    = 8000 // bytes of one line that are looked at
 	maxMessage = 3500 // of the text beside blocks; Slack cuts it at 40,000
 )
 
@@ -25,17 +26,38 @@ const (
 // markup, so that nobody is called and nothing is linked, and the characters of its
 // styles get a joiner that is not seen, so that names stay as they are.
 func escape(s string) string {
-	s = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(strings.ToValidUTF8(s, "\uFFFD"))
-	style := regexp.MustCompile("(^|[^\\p{L}\\p{N}])([*_~`])")
-	return style.ReplaceAllString(s, "$1\u200b$2")
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	var b strings.Builder
+	b.Grow(len(s) + len(s)/8)
+	before := ' '
+	for _, r := range s {
+		switch r {
+		case '&':
+			b.WriteString("&amp;")
+		case '<':
+			b.WriteString("&lt;")
+		case '>':
+			b.WriteString("&gt;")
+		case '*', '_', '~', '`':
+			if !unicode.IsLetter(before) && !unicode.IsDigit(before) {
+				b.WriteRune(0x200b)
+			}
+			b.WriteRune(r)
+		default:
+			b.WriteRune(r)
+		}
+		before = r
+	}
+	return b.String()
 }
 
 // clean makes a text of the cluster one line and takes its markup out.
-func clean(s string) string { return escape(render.Clean(s)) }
+func clean(s string) string { return escape(render.Clean(clip(s, maxLine))) }
 
-// fenced writes text of several lines as code; its fences are broken.
+// fenced writes text of several lines as code; its back quotes get a
+// joiner that is not seen, so that none of them closes the fence.
 func fenced(s string) string {
-	s = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "```", "`\u200b``").Replace(strings.ToValidUTF8(s, "\uFFFD"))
+	s = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "`", "`\u200b").Replace(strings.ToValidUTF8(s, "\uFFFD"))
 	return "```" + strings.TrimRight(s, "\n") + "```"
 }
 
@@ -118,7 +140,7 @@ func (p *page) section(sec render.Section, most int) {
 		if len(sec.Lines) > 1 {
 			b.WriteString("• ")
 		}
-		b.WriteString(escape(l))
+		b.WriteString(escape(clip(l, maxLine)))
 	}
 	if n := len(sec.Lines) - len(lines); n > 0 {
 		fmt.Fprintf(&b, "\n… and %d more", n)

@@ -114,6 +114,32 @@ func (l *Log) Verify(ctx context.Context, must []Must, known ...Head) (Report, e
 	return r, nil
 }
 
+// Check looks at entries that were read elsewhere, from the first: whether each has the
+// hash it says and follows the one before it. Signatures and the head are for Verify.
+// It gives the first problem, or nil.
+func Check(all []Entry) *Problem {
+	var last Entry
+	for _, e := range all {
+		hash, err := hashOf(e)
+		why := ""
+		switch {
+		case err != nil:
+			why = err.Error()
+		case hash != e.Hash:
+			why = "it was edited: its hash is " + hash + ", and it says " + e.Hash
+		case e.Seq != last.Seq+1:
+			why = fmt.Sprintf("it says it is entry %d: one was dropped, or moved", e.Seq)
+		case e.Prev != last.Hash:
+			why = "it does not follow the entry before it: one was edited, dropped or moved"
+		}
+		if why != "" {
+			return &Problem{Seq: last.Seq + 1, Why: why}
+		}
+		last = e
+	}
+	return nil
+}
+
 // in reports whether an entry is the one that must be there.
 func (m Must) in(e Entry) bool {
 	for _, f := range [][2]string{{m.What, e.What}, {m.Plan, e.Plan}, {m.Digest, e.Digest}, {m.Step, e.Step}, {m.Write, e.Write}, {m.Actor, e.Actor}} {

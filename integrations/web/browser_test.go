@@ -1,0 +1,259 @@
+package web_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+)
+
+// browser is a headless Chromium with one tab, signed in as somebody.
+type browser struct {
+	t   *testing.T
+	ctx context.Context
+	url string
+	dir string
+
+	started bool
+}
+
+// device is what a page is looked at with.
+type device struct {
+	name          string
+	width, height int64
+	dark, phone   bool
+}
+
+func desktop() device { return device{name: "desktop", width: 1280, height: 900} }
+func phone() device {
+	return device{name: "phone-dark", width: 360, height: 740, dark: true, phone: true}
+}
+
+// open starts a browser, or skips the test where there is none.
+func open(t *testing.T, url, who string, d device) *browser {
+	t.Helper()
+	var path string
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome", "google-chrome-stable"} {
+		if p, err := exec.LookPath(name); err == nil {
+			path = p
+			break
+		}
+	}
+	if path == "" {
+		if os.Getenv("GUMSHOE_BROWSER") == "required" {
+			t.Fatal("there is no Chromium, and GUMSHOE_BROWSER=required asks for one")
+		}
+		t.Skip("there is no Chromium to look at the pages with")
+	}
+	opts := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Flag("headless", "new"), chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-component-update", true), chromedp.WindowSize(int(d.width), int(d.height)))
+	alloc, stop := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), opts...)
+	t.Cleanup(stop)
+	ctx, end := chromedp.NewContext(alloc)
+	t.Cleanup(end)
+	b := &browser{t: t, ctx: ctx, url: url, dir: os.Getenv("GUMSHOE_SCREENSHOTS")}
+	b.do() // the first call starts the browser
+	b.watch()
+	scheme := "light"
+	if d.dark {
+		scheme = "dark"
+	}
+	send(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: d.width, Height: d.height, DeviceScaleFactor: 1, Mobile: d.phone})
+	send(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}}})
+	if who != "" {
+		b.do(chromedp.Navigate(url+"/auth/login?return=/sessions"), chromedp.SendKeys(chromedp.CSS("input[name=token]"), token(who)), chromedp.Submit(chromedp.CSS("input[name=token]")), chromedp.WaitReady(chromedp.CSS("#main")))
+	}
+	return b
+}
+
+// send gives a command of the protocol to the tab.
+func send[P, R any](b *browser, c cdp.Command[P, R], params P) {
+	b.t.Helper()
+	if _, err := chromedp.Call(b.ctx, c, params); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// watch fails the test for what a page must not do: an error on the console, such as a
+// violation of the content security policy, and a request to another host.
+func (b *browser) watch() {
+	ctx, stop := context.WithCancel(b.ctx)
+	console, requests := chromedp.Console(ctx), chromedp.Events(ctx, network.RequestWillBeSent)
+	send(b, network.Enable, network.EnableParams{})
+	var wg sync.WaitGroup
+	var said, asked []string
+	wg.Go(func() {
+		for m, err := range console {
+			if err != nil {
+				return
+			}
+			if m.Type == chromedp.ConsoleError || m.Type == chromedp.ConsoleWarning || m.Type == chromedp.ConsoleException {
+				said = append(said, m.String())
+			}
+		}
+	})
+	wg.Go(func() {
+		for e, err := range requests {
+			if err != nil {
+				return
+			}
+			if u := e.Request.URL; !strings.HasPrefix(u, b.url+"/") && !strings.HasPrefix(u, "data:") && !strings.HasPrefix(u, "about:") {
+				asked = append(asked, u)
+			}
+		}
+	})
+	b.t.Cleanup(func() {
+		stop()
+		wg.Wait()
+		for _, m := range said {
+			b.t.Errorf("the console says: %s", m)
+		}
+		for _, u := range asked {
+			b.t.Errorf("a page asked another host: %s", u)
+		}
+	})
+}
+
+// patience is how long a page may take to become what a test waits for.
+const patience = 90 * time.Second
+
+// do does something in the tab.
+func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	get(b, chromedp.Steps(steps...))
+}
+
+// get does something that gives a value.
+func get[T any](b *browser, a chromedp.Action[T]) T {
+	b.t.Helper()
+	ctx := b.ctx
+	if b.started {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(b.ctx, patience)
+		defer cancel()
+	}
+	v, err := chromedp.Run(ctx, a)
+	if err != nil {
+		text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string](`document.body ? document.body.innerText.slice(0, 2000) : ""`))
+		b.t.Fatalf("%v; the page says:\n%s", err, text)
+	}
+	b.started = true
+	return v
+}
+
+// visit opens a page of the server.
+func (b *browser) visit(path string) {
+	b.t.Helper()
+	b.do(chromedp.Navigate(b.url+path), chromedp.WaitReady(chromedp.CSS("#main")))
+}
+
+// holds waits until an expression is true, also across a change of the page.
+func (b *browser) holds(js string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, patience)
+	defer cancel()
+	for {
+		ok, err := chromedp.Run(ctx, chromedp.Evaluate[bool](js))
+		if err == nil && ok {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string](`document.body ? document.body.innerText.slice(0, 2000) : ""`))
+			b.t.Fatalf("%s never holds (%v); the page says:\n%s", js, err, text)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// says waits until the page says a text.
+func (b *browser) says(text string) {
+	b.t.Helper()
+	b.holds(fmt.Sprintf("!!document.body && document.body.innerText.replace(/\\s+/g, ' ').includes(%q)", text))
+}
+
+func (b *browser) write(css, text string) {
+	b.t.Helper()
+	b.do(chromedp.SendKeys(chromedp.CSS(css), text))
+}
+
+func (b *browser) click(css string) {
+	b.t.Helper()
+	b.do(chromedp.ScrollIntoView(chromedp.CSS(css)), chromedp.Click(chromedp.CSS(css)))
+}
+
+// wait waits until an element is there.
+func (b *browser) wait(css string) {
+	b.t.Helper()
+	b.holds(fmt.Sprintf("!!document.querySelector(%q)", css))
+}
+
+// shot keeps a picture of the whole page where GUMSHOE_SCREENSHOTS says so, and checks
+// that nothing is wider than the screen.
+func (b *browser) shot(name string) {
+	b.t.Helper()
+	wide := get(b, chromedp.Evaluate[[]string](`[...document.querySelectorAll("body *")].filter(e => { const r = e.getBoundingClientRect(); return r.right > innerWidth + 1 && !e.closest(".scroll, .top nav, .sr") }).slice(0, 5).map(e => e.tagName + "." + e.className + " " + e.textContent.slice(0, 60))`))
+	if len(wide) > 0 {
+		b.t.Errorf("%s is wider than the screen: %q", name, wide)
+	}
+	if b.dir == "" {
+		return
+	}
+	png := get(b, chromedp.FullScreenshot(100))
+	if err := os.MkdirAll(b.dir, 0o755); err != nil {
+		b.t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(b.dir, name+".png"), png, 0o644); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// The whole way in a browser: a question, its investigation as it goes on, a follow-up,
+// the chain and its evidence, a plan, its approval and what came of it.
+func TestBrowserStory(t *testing.T) {
+	t.Parallel()
+	for _, d := range []device{desktop(), phone()} {
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			h := stage(t, "k8s-service-selector", nil)
+			b := open(t, h.srv.URL, "root", d)
+			b.shot(d.name + "-1-empty")
+			b.write("#question", "why does service web not answer")
+			b.write("#namespace", "shop")
+			b.click("form.ask button.main")
+			b.says("The selector of Service shop/web matches no pod.")
+			b.shot(d.name + "-2-answer")
+			b.write("#question", "and which pods does it mean?")
+			b.click("form.ask button.main")
+			b.wait("article:nth-of-type(2) #evidence .look")
+			b.says("Show the investigation")
+			b.shot(d.name + "-3-follow-up")
+			b.click("form.make button")
+			b.says("waits for approval")
+			b.shot(d.name + "-4-plan")
+			b.write("#approve-comment", "looks right")
+			b.click("#plan-consent form[action$=approve] button")
+			b.says("done and verified")
+			b.shot(d.name + "-5-done")
+			b.visit("/audit")
+			b.says("The chain holds")
+			b.shot(d.name + "-6-audit")
+			b.visit("/status")
+			b.shot(d.name + "-7-status")
+			b.visit("/sessions")
+			b.says("root cause")
+			b.shot(d.name + "-8-list")
+		})
+	}
+}
