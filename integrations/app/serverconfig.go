@@ -12,6 +12,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/integrations/api"
 	"github.com/gumshoe-ai/gumshoe/integrations/mcpserver"
 	"github.com/gumshoe-ai/gumshoe/integrations/slack"
+	"github.com/gumshoe-ai/gumshoe/integrations/web"
 )
 
 // ServerConfig says how gumshoe serves. Every surface has its own section.
@@ -35,6 +36,7 @@ type ServerConfig struct {
 	Slack        *slack.Config        `json:"slack,omitempty"`
 	Alertmanager *alertmanager.Config `json:"alertmanager,omitempty"`
 	MCP          mcpserver.Config     `json:"mcp,omitzero"`
+	Web          web.Config           `json:"web,omitzero"`
 	// LogFormat is text or json; LogLevel is debug, info, warn or error.
 	LogFormat string `json:"logFormat,omitempty"`
 	LogLevel  string `json:"logLevel,omitempty"`
@@ -103,7 +105,7 @@ func (c ServerConfig) validate() error {
 	if err := c.Queue.validate(); err != nil {
 		return err
 	}
-	sections := []interface{ Validate() error }{c.API, c.MCP}
+	sections := []interface{ Validate() error }{c.API, c.MCP, c.Web}
 	if c.Slack != nil {
 		sections = append(sections, c.Slack)
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -18,6 +19,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/integrations/alertmanager"
 	"github.com/gumshoe-ai/gumshoe/integrations/api"
 	"github.com/gumshoe-ai/gumshoe/integrations/slack"
+	"github.com/gumshoe-ai/gumshoe/integrations/web"
 )
 
 // surfaces gives the routes of every surface of a generation, and adds what of them
@@ -32,7 +34,11 @@ func (s *Server) surfaces(g *generation) ([][]access.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	routes := [][]access.Route{a.Routes(), m.Routes()}
+	w, err := web.New(web.Options{Config: sc.Web, Service: g.service, Now: time.Now, NewKey: rand.Text, Log: s.log})
+	if err != nil {
+		return nil, err
+	}
+	routes := [][]access.Route{a.Routes(), m.Routes(), w.Routes()}
 	if sc.Alertmanager != nil {
 		d, err := alertmanager.New(*sc.Alertmanager, alertmanager.Options{Service: g.service, Journal: s.keeper, Cluster: g.app.src.cluster, Redact: g.app.redactor.String, Log: s.log})
 		if err != nil {
@@ -46,6 +52,7 @@ func (s *Server) surfaces(g *generation) ([][]access.Route, error) {
 		if err != nil {
 			return nil, err
 		}
+		routes = append(routes, k.Routes())
 		g.parts = append(g.parts, part{"slack", k.Run})
 	}
 	return routes, nil

@@ -59,6 +59,9 @@ func (s *Surface) reign(ctx context.Context, c *store.Claim) {
 	p.run(ctx)
 	cancel()
 	wg.Wait()
+	if s.boundary("abdicating") != nil {
+		return // as if the process had ended: the lease runs out
+	}
 	end, stop := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer stop()
 	if err := c.Lease.Release(end, 0); err != nil && !errors.Is(err, store.ErrLost) {
