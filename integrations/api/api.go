@@ -84,6 +84,7 @@ type Planner interface {
 type Speaker interface {
 	Say(ctx context.Context, id, word, comment string, by incident.Person) (planner.Record, error)
 	Undo(ctx context.Context, id, reason string, by incident.Person) (planner.Record, error)
+	ResetBreaker(ctx context.Context, reason string, by incident.Person) error
 }
 
 // Looker says what can be looked at.

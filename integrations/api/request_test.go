@@ -66,6 +66,7 @@ func whole() map[string]any {
 		"ApproveRequest":  wire.Approve{Digest: "sha256:0", Comment: "c"},
 		"WordRequest":     wire.Word{Comment: "c"},
 		"UndoRequest":     wire.Undo{Reason: "r"},
+		"ResetRequest":    wire.Reset{Reason: "r"},
 		"ModelRequest":    wire.Model{Model: "offline"},
 		"AlertsRequest":   wire.Alerts{Alerts: []incident.Alert{*alert}, Resolved: &yes},
 		"MergeRequest":    wire.Merge{Into: "s-1"},
