@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -74,6 +75,11 @@ func (t tokenReviewer) Review(ctx context.Context, token string, audiences []str
 		return incident.Person{}, false, fmt.Errorf("the cluster cannot be asked whose token this is: %w", err)
 	}
 	u := r.Status.User
+	// A server that ignores audiences answers without them: its word is for its own
+	// tokens then, and not for those meant for gumshoe.
+	if len(audiences) > 0 && !slices.ContainsFunc(audiences, func(a string) bool { return slices.Contains(r.Status.Audiences, a) }) {
+		return incident.Person{}, false, nil
+	}
 	return incident.Person{Name: u.Username, Groups: u.Groups, Proof: proofLogin}, r.Status.Authenticated && u.Username != "", nil
 }
 
