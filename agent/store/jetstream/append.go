@@ -161,7 +161,11 @@ func (s *Store) put(ctx context.Context, w write) (uint64, error) {
 	begin, doubt := time.Now(), false
 	for try, pause := 0, time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		seq, began, unsure, err := s.sendAppend(ctx, w, body, logical, physical, try)
-		if code := apiCode(err); code != codeWrongLast && code != codeWrongLastConst {
+		if known, ok := errors.AsType[*knownError](err); ok { // another process was faster
+			if seq, ok, err := s.ours(ctx, w, known.first-1); ok || err != nil {
+				return seq, err
+			}
+		} else if code := apiCode(err); code != codeWrongLast && code != codeWrongLastConst {
 			return seq, err
 		}
 		doubt = doubt || unsure
@@ -268,12 +272,24 @@ func (s *Store) sendAppend(ctx context.Context, w write, body []byte, logical, p
 		if err != nil {
 			return 0, began, doubt, err
 		}
+		began = true
 		if h.part == 1 {
+			if got <= physical && h.parts > 1 {
+				return 0, began, doubt, &knownError{got}
+			}
 			h.first = got
 		}
-		physical, began = got, true
+		physical = got
 	}
 	return physical, began, doubt, nil
+}
+
+// knownError: the server knows the first part; it stands before the end of the
+// subject.
+type knownError struct{ first uint64 }
+
+func (e *knownError) Error() string {
+	return fmt.Sprintf("it was appended from message %d on", e.first)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

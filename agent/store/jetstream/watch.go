@@ -195,7 +195,7 @@ func (w *watch) start(ctx context.Context) error {
 			return err
 		}
 		if m != nil { // so far it has to come
-			w.watcher.hear(p.stream, m.seq)
+			w.hear(p.stream, m.seq)
 		}
 	}
 	if w.after == nil {
