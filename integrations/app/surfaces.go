@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -112,4 +113,15 @@ func (r revocations) Revoked(ctx context.Context, id string) (bool, error) {
 		return err == nil, err
 	}
 	return false, nil
+}
+
+// Firing gives the alerts that fire at an Alertmanager as questions, one an incident.
+// alert is a regular expression of names; empty takes all. The credentials are those of
+// prometheus in the configuration, where alertmanagerURL names the same server.
+func (a *App) Firing(ctx context.Context, url, alert string) ([]alertmanager.Pulled, error) {
+	p := alertmanager.Pull{URL: url, Alert: alert, Cluster: a.src.cluster}
+	if c := a.cfg.Prometheus; strings.TrimSuffix(c.AlertmanagerURL, "/") == strings.TrimSuffix(url, "/") {
+		p.Client = alertmanager.ClientConfig{Headers: c.Headers, BearerTokenFile: c.BearerTokenFile, Username: c.Username, PasswordFile: c.PasswordFile, TLS: alertmanager.TLSConfig(c.TLS)}
+	}
+	return p.Questions(ctx)
 }
