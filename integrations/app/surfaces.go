@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -42,7 +43,9 @@ func (s *Server) surfaces(g *generation) ([][]access.Route, error) {
 	}
 	routes := [][]access.Route{a.Routes(), m.Routes(), w.Routes()}
 	if sc.Alertmanager != nil {
-		d, err := alertmanager.New(*sc.Alertmanager, alertmanager.Options{Service: g.service, Journal: s.keeper, Cluster: g.app.src.cluster, Redact: g.app.redactor.String, Log: s.log})
+		c := *sc.Alertmanager
+		c.Link = cmp.Or(c.Link, sc.BaseURL)
+		d, err := alertmanager.New(c, alertmanager.Options{Service: g.service, Journal: s.keeper, Cluster: g.app.src.cluster, Redact: g.app.redactor.String, Log: s.log})
 		if err != nil {
 			return nil, err
 		}
@@ -50,7 +53,9 @@ func (s *Server) surfaces(g *generation) ([][]access.Route, error) {
 		g.parts = append(g.parts, part{"alertmanager", d.Run})
 	}
 	if sc.Slack != nil {
-		k, err := slack.New(slack.Options{Config: *sc.Slack, Service: g.service, Journal: s.keeper, Log: s.log})
+		c := *sc.Slack
+		c.PublicURL = cmp.Or(c.PublicURL, sc.BaseURL)
+		k, err := slack.New(slack.Options{Config: c, Service: g.service, Journal: s.keeper, Log: s.log})
 		if err != nil {
 			return nil, err
 		}
