@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"time"
 
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
 	"github.com/gumshoe-ai/gumshoe/integrations/alertmanager"
 	"github.com/gumshoe-ai/gumshoe/integrations/api"
 	"github.com/gumshoe-ai/gumshoe/integrations/mcpserver"
 	"github.com/gumshoe-ai/gumshoe/integrations/slack"
+	"github.com/gumshoe-ai/gumshoe/integrations/web"
 )
 
 // ServerConfig says how gumshoe serves. Every surface has its own section.
@@ -35,6 +35,7 @@ type ServerConfig struct {
 	Slack        *slack.Config        `json:"slack,omitempty"`
 	Alertmanager *alertmanager.Config `json:"alertmanager,omitempty"`
 	MCP          mcpserver.Config     `json:"mcp,omitzero"`
+	Web          web.Config           `json:"web,omitzero"`
 	// LogFormat is text or json; LogLevel is debug, info, warn or error.
 	LogFormat string `json:"logFormat,omitempty"`
 	LogLevel  string `json:"logLevel,omitempty"`
@@ -103,7 +104,7 @@ func (c ServerConfig) validate() error {
 	if err := c.Queue.validate(); err != nil {
 		return err
 	}
-	sections := []interface{ Validate() error }{c.API, c.MCP}
+	sections := []interface{ Validate() error }{c.API, c.MCP, c.Web}
 	if c.Slack != nil {
 		sections = append(sections, c.Slack)
 	}
@@ -117,16 +118,5 @@ func (c ServerConfig) validate() error {
 	}
 	auth := c.Auth
 	auth.TLS = c.TLS
-	if err := auth.Validate(); err != nil {
-		return fmt.Errorf("server.auth: %w", err)
-	}
-	return nil
-}
-
-// grace is how long runs may go on when a server ends.
-func (c QueueConfig) grace() time.Duration {
-	if c.Grace == 0 {
-		return defaultGrace
-	}
-	return time.Duration(c.Grace)
+	return auth.Validate()
 }

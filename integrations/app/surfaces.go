@@ -2,10 +2,13 @@ package app
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -18,6 +21,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/integrations/alertmanager"
 	"github.com/gumshoe-ai/gumshoe/integrations/api"
 	"github.com/gumshoe-ai/gumshoe/integrations/slack"
+	"github.com/gumshoe-ai/gumshoe/integrations/web"
 )
 
 // surfaces gives the routes of every surface of a generation, and adds what of them
@@ -32,7 +36,11 @@ func (s *Server) surfaces(g *generation) ([][]access.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	routes := [][]access.Route{a.Routes(), m.Routes()}
+	w, err := web.New(web.Options{Config: sc.Web, Service: g.service, Now: time.Now, NewKey: rand.Text, Log: s.log})
+	if err != nil {
+		return nil, err
+	}
+	routes := [][]access.Route{a.Routes(), m.Routes(), w.Routes()}
 	if sc.Alertmanager != nil {
 		d, err := alertmanager.New(*sc.Alertmanager, alertmanager.Options{Service: g.service, Journal: s.keeper, Cluster: g.app.src.cluster, Redact: g.app.redactor.String, Log: s.log})
 		if err != nil {
@@ -46,6 +54,7 @@ func (s *Server) surfaces(g *generation) ([][]access.Route, error) {
 		if err != nil {
 			return nil, err
 		}
+		routes = append(routes, k.Routes())
 		g.parts = append(g.parts, part{"slack", k.Run})
 	}
 	return routes, nil
@@ -67,6 +76,11 @@ func (t tokenReviewer) Review(ctx context.Context, token string, audiences []str
 		return incident.Person{}, false, fmt.Errorf("the cluster cannot be asked whose token this is: %w", err)
 	}
 	u := r.Status.User
+	// A server that ignores audiences answers without them: its word is for its own
+	// tokens then, and not for those meant for gumshoe.
+	if len(audiences) > 0 && !slices.ContainsFunc(audiences, func(a string) bool { return slices.Contains(r.Status.Audiences, a) }) {
+		return incident.Person{}, false, nil
+	}
 	return incident.Person{Name: u.Username, Groups: u.Groups, Proof: proofLogin}, r.Status.Authenticated && u.Username != "", nil
 }
 
@@ -99,4 +113,15 @@ func (r revocations) Revoked(ctx context.Context, id string) (bool, error) {
 		return err == nil, err
 	}
 	return false, nil
+}
+
+// Firing gives the alerts that fire at an Alertmanager as questions, one an incident.
+// alert is a regular expression of names; empty takes all. The credentials are those of
+// prometheus in the configuration, where alertmanagerURL names the same server.
+func (a *App) Firing(ctx context.Context, url, alert string) ([]alertmanager.Pulled, error) {
+	p := alertmanager.Pull{URL: url, Alert: alert, Cluster: a.src.cluster}
+	if c := a.cfg.Prometheus; strings.TrimSuffix(c.AlertmanagerURL, "/") == strings.TrimSuffix(url, "/") {
+		p.Client = alertmanager.ClientConfig{Headers: c.Headers, BearerTokenFile: c.BearerTokenFile, Username: c.Username, PasswordFile: c.PasswordFile, TLS: alertmanager.TLSConfig(c.TLS)}
+	}
+	return p.Questions(ctx)
 }

@@ -87,7 +87,7 @@ func newRoot(s Streams) *cobra.Command {
 	root.AddCommand(
 		newDemo(g), newInvestigate(g), newTools(g), newRunbooks(g), newBundle(g), newEval(g), newFit(g), newDoctor(g), newVersion(g),
 		newPlan(g), newApprove(g), newReject(g), newApply(g), newUndo(g), newAudit(g), newPolicy(g), newRBAC(g),
-		newServer(g), newChat(g), newSessions(g),
+		newServer(g), newChat(g), newSessions(g), newSlack(g), newMCP(g), newAPI(g),
 	)
 	return root
 }

@@ -15,11 +15,16 @@ import (
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
 )
 
+// serveFlags are those of a server.
+type serveFlags struct {
+	src    sourceFlags
+	listen string
+	nats   []string
+	demo   string
+}
+
 func newServer(g *globals) *cobra.Command {
-	var src sourceFlags
-	var listen string
-	var urls []string
-	var demo string
+	var f serveFlags
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the web pages, the API, Slack, alerts and MCP from one durable process",
@@ -28,62 +33,61 @@ func newServer(g *globals) *cobra.Command {
 			"authentication configured it listens on loopback only. SIGHUP reads the configuration again.",
 		Example: "  gumshoe serve\n  gumshoe serve --config gumshoe.yaml\n  gumshoe serve --nats nats://nats-0:4222,nats://nats-1:4222\n  gumshoe serve --demo k8s-service-selector",
 		Args:    argCount(0, 0, "no arguments"),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			load := func() (app.Config, error) {
-				cfg, err := g.load(src)
-				if err != nil {
-					return cfg, err
-				}
-				if listen != "" {
-					cfg.Server.Listen = listen
-				}
-				if len(urls) > 0 {
-					cfg.Server.NATS.URLs = urls
-				}
-				if err := cfg.Validate(); err != nil {
-					return cfg, usage(err)
-				}
-				return cfg, nil
-			}
-			cfg, err := load()
-			if err != nil {
-				return err
-			}
-			log := newLog(cfg.Server, g.streams.Err)
-			opts := app.ServerOptions{Load: load, Log: log, Ready: func(main, metrics net.Addr) {
-				scheme := "http"
-				if cfg.Server.TLS.CertFile != "" {
-					scheme = "https"
-				}
-				fmt.Fprintf(g.streams.Err, "gumshoe serves on %s://%s\n", scheme, main)
-				if metrics != nil {
-					fmt.Fprintf(g.streams.Err, "metrics and health on http://%s\n", metrics)
-				}
-			}}
-			if demo != "" {
-				opts.App = app.StageCase(demo)
-				inner := opts.Load
-				opts.Load = func() (app.Config, error) {
-					cfg, err := inner()
-					cfg.Server.Execute = true
-					return cfg, err
-				}
-			}
-			s, err := app.NewServer(cmd.Context(), opts)
-			if err != nil {
-				return err
-			}
-			stop := onHangup(cmd.Context(), s.Reload)
-			defer stop()
-			return s.Run(cmd.Context())
-		},
+		RunE:    func(cmd *cobra.Command, _ []string) error { return g.serve(cmd.Context(), f) },
 	}
-	src.add(cmd)
+	f.src.add(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&listen, "listen", "", "`HOST:PORT` (default server.listen, else "+app.DefaultListen+")")
-	fl.StringSliceVar(&urls, "nats", nil, "`URL` of your own NATS, several with commas, in place of the one inside")
-	fl.StringVar(&demo, "demo", "", "serve the recorded cluster of a `CASE` that reacts to approved plans; see gumshoe eval list")
+	fl.StringVar(&f.listen, "listen", "", "`HOST:PORT` (default server.listen, else "+app.DefaultListen+")")
+	fl.StringSliceVar(&f.nats, "nats", nil, "`URL` of your own NATS, several with commas, in place of the one inside")
+	fl.StringVar(&f.demo, "demo", "", "serve the recorded cluster of a `CASE` that reacts to approved plans; see gumshoe demo --list")
 	return cmd
+}
+
+// serve serves until ctx ends.
+func (g *globals) serve(ctx context.Context, f serveFlags) error {
+	load := func() (app.Config, error) {
+		cfg, err := g.load(f.src)
+		if err != nil {
+			return cfg, err
+		}
+		if f.listen != "" {
+			cfg.Server.Listen = f.listen
+		}
+		if len(f.nats) > 0 {
+			cfg.Server.NATS.URLs = f.nats
+		}
+		if f.demo != "" {
+			cfg.Server.Execute = true
+		}
+		if err := cfg.Validate(); err != nil {
+			return cfg, usage(err)
+		}
+		return cfg, nil
+	}
+	cfg, err := load()
+	if err != nil {
+		return err
+	}
+	opts := app.ServerOptions{Load: load, Log: newLog(cfg.Server, g.streams.Err), Ready: func(main, metrics net.Addr) {
+		scheme := "http"
+		if cfg.Server.TLS.CertFile != "" {
+			scheme = "https"
+		}
+		fmt.Fprintf(g.streams.Err, "gumshoe serves on %s://%s\n", scheme, main)
+		if metrics != nil {
+			fmt.Fprintf(g.streams.Err, "metrics and health on http://%s\n", metrics)
+		}
+	}}
+	if f.demo != "" {
+		opts.App = app.StageCase(demoCase(f.demo))
+	}
+	s, err := app.NewServer(ctx, opts)
+	if err != nil {
+		return err
+	}
+	stop := onHangup(ctx, s.Reload)
+	defer stop()
+	return s.Run(ctx)
 }
 
 // newLog makes the log of a server.

@@ -21,6 +21,8 @@ const (
 	maxLines, maxCharts = 8, 4
 	// maxPoints bounds the points of a series.
 	maxPoints = 2000
+	// largest is the largest value that is drawn; what is beyond cannot be scaled.
+	largest = 1e300
 )
 
 // chart is a drawing of series over time.
@@ -151,7 +153,7 @@ func plot(title string, step float64, series []course, total int) (chart, bool) 
 	from, to := math.Inf(1), math.Inf(-1)
 	least, most := math.Inf(1), math.Inf(-1)
 	for i := range series {
-		series[i].Points = slices.DeleteFunc(slices.Clone(series[i].Points), func(p [2]float64) bool { return !finite(p[0]) || !finite(p[1]) })
+		series[i].Points = slices.DeleteFunc(slices.Clone(series[i].Points), func(p [2]float64) bool { return !finite(p[0]) || !(math.Abs(p[1]) <= largest) })
 		slices.SortStableFunc(series[i].Points, func(a, b [2]float64) int { return cmp.Compare(a[0], b[0]) })
 		for _, p := range series[i].Points {
 			from, to = min(from, p[0]), max(to, p[0])
@@ -263,14 +265,16 @@ func name(s course, i int) string {
 
 // scale gives a range of round numbers that holds the values, and the step of its ticks.
 func scale(least, most float64) (low, high, unit float64) {
-	if least > 0 && least < most/2 || least == most && least > 0 {
+	if least > 0 && (least < most/2 || least == most) {
 		least = 0
 	}
-	if most < 0 && most > least/2 || least == most && most < 0 {
+	if most < 0 && (most > least/2 || least == most) {
 		most = 0
 	}
-	if least == most {
-		most = least + 1
+	// A line that is flat but for the last digits is flat.
+	if most-least <= 1e-12*max(math.Abs(least), math.Abs(most)) || most-least < 1e-200 {
+		half := max(1, math.Abs(most)/10) / 2
+		least, most = least-half, most+half
 	}
 	raw := (most - least) / 4
 	mag := math.Pow(10, math.Floor(math.Log10(raw)))

@@ -39,6 +39,8 @@ type house struct {
 	t   *testing.T
 	svc *app.Service
 	srv *httptest.Server
+	// keep is the store that the service works on.
+	keep *app.Keeper
 }
 
 // stage starts a server on a case; svc may be changed before it is shown.
@@ -85,7 +87,7 @@ func stage(t *testing.T, id string, wrap func(*app.Service) web.Service) *house 
 	if wrap != nil {
 		shown = wrap(svc)
 	}
-	return &house{t: t, svc: svc, srv: serve(t, shown)}
+	return &house{t: t, svc: svc, srv: serve(t, shown), keep: k}
 }
 
 // gate lets the people of the tests in: vic looks, ann asks, bob and cal approve, root
@@ -111,7 +113,12 @@ func gate(t *testing.T) *access.Gate {
 // serve puts the pages of a service behind the gate, on loopback.
 func serve(t *testing.T, svc web.Service) *httptest.Server {
 	t.Helper()
-	w, err := web.New(web.Options{Service: svc, Now: time.Now, NewKey: rand.Text, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	return serveWith(t, svc, web.Config{})
+}
+
+func serveWith(t *testing.T, svc web.Service, cfg web.Config) *httptest.Server {
+	t.Helper()
+	w, err := web.New(web.Options{Config: cfg, Service: svc, Now: time.Now, NewKey: rand.Text, Log: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +175,13 @@ func call(t *testing.T, srv *httptest.Server, name, path string, form url.Values
 	if err != nil {
 		t.Fatal(err)
 	}
-	return answer{t, res.StatusCode, res.Header, string(raw)}
+	a := answer{t, res.StatusCode, res.Header, string(raw)}
+	if strings.HasPrefix(a.head.Get("Content-Type"), "text/html") && strings.Contains(a.head.Get("Content-Security-Policy"), "script-src") {
+		if why := malformed(a.body); why != "" {
+			t.Errorf("%s: %s", path, why)
+		}
+	}
+	return a
 }
 
 // is checks the status and that the page says all of some texts.

@@ -254,6 +254,13 @@ func (p *livePage) event(t session.Told) error {
 		if err := add("model-words", "words-"+p.run, wordsPart{Run: p.run}); err != nil {
 			return err
 		}
+	case event.ToolFinished:
+		if t.Event.Evidence != nil {
+			e := evidence(*t.Event.Evidence, nil, p.run)
+			if err := add("look", e.ID, map[string]any{"E": e, "Open": false}); err != nil {
+				return err
+			}
+		}
 	case event.Hypotheses:
 		if err := add("hypotheses", "hypotheses-"+p.run, hypothesesPart{p.run, hypotheses(t.Event.Hypotheses)}); err != nil {
 			return err

@@ -1,11 +1,13 @@
 package web
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/session"
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
 	"github.com/gumshoe-ai/gumshoe/planner"
 )
@@ -75,6 +77,7 @@ func (s *Web) showPlan(w http.ResponseWriter, r *http.Request, status int, rec p
 	if err != nil {
 		return err
 	}
+	v.Session = s.origin(r.Context(), rec)
 	if change != nil {
 		change(&v)
 	}
@@ -83,7 +86,26 @@ func (s *Web) showPlan(w http.ResponseWriter, r *http.Request, status int, rec p
 	return s.show(w, r, status, "plan", f)
 }
 
-// word is a form about a plan.
+// origin gives the address of the investigation that a plan comes from, or "".
+func (s *Web) origin(ctx context.Context, rec planner.Record) string {
+	if rec.Plan.Investigation == "" {
+		return ""
+	}
+	all, err := s.svc.Sessions(ctx, session.Filter{})
+	if err != nil && len(all) == 0 {
+		return ""
+	}
+	for _, x := range all {
+		for _, t := range x.Turns {
+			if t.Run == rec.Plan.Investigation || t.ID == rec.Plan.Investigation {
+				return "/sessions/" + url.PathEscape(x.ID) + "?turn=" + url.QueryEscape(t.ID)
+			}
+		}
+	}
+	return ""
+}
+
+// planWord is a form about a plan.
 type planWord struct {
 	digest, comment string
 	confirmed       bool

@@ -40,7 +40,9 @@ type planView struct {
 	BreakGlass                                                bool
 	Prose                                                     template.HTML
 	Consent                                                   consentView
-	Progress                                                  progressView
+	// Session is the page of the conversation that it comes from, if one is known.
+	Session  string
+	Progress progressView
 	// Confirm asks once more before an approval counts.
 	Confirm bool
 	// Rehearsed holds what another dry run found, nil when none was asked for.
@@ -426,7 +428,10 @@ func (s *Web) progress(r planner.Record) progressView {
 		}
 		v.Checks = append(v.Checks, x)
 	}
-	v.Shown = !r.Begun.IsZero() || v.Reason != "" || v.Final
+	v.Shown = !r.Begun.IsZero() || v.Final
+	if strings.EqualFold(strings.TrimSuffix(v.Reason, "."), v.State.Text) {
+		v.Reason = ""
+	}
 	return v
 }
 

@@ -106,14 +106,14 @@ type paramView struct {
 }
 
 type evidenceView struct {
-	ID, Tool, Args, Cluster, Time, Took string
-	Text                                []piece
-	Lines                               int
-	Error, Full                         string
-	Cites                               []string
-	Suspicious                          []string
-	Charts                              []chart
-	Truncated, Cited, About             bool
+	ID, Into, Tool, Args, Cluster, Time, Took string
+	Text                                      []piece
+	Lines                                     int
+	Error, Full                               string
+	Cites                                     []string
+	Suspicious                                []string
+	Charts                                    []chart
+	Truncated, Cited, About                   bool
 }
 
 // maxEvidenceText bounds the text of one piece of evidence on a page, in bytes; the
@@ -127,9 +127,10 @@ func (s *Web) viewRun(r store.Run, sessionID string, t session.Turn, object stri
 	d := p.Diagnosis
 	v := &runView{
 		ID: r.ID, Session: sessionID, Turn: t.ID, Open: r.State == store.RunOpen && !t.State.Ended(), Abandoned: r.State == store.RunAbandoned, Model: clean(p.Model), Seq: r.Seq,
-		Outcome: outcomeState(d.Outcome), Suspicious: cleanAll(p.Suspicious), Stopped: stopped(p), Cost: cost(p.Usage), Hypotheses: hypotheses(r.Hypotheses),
+		Outcome: outcomeState(d.Outcome), Suspicious: cleanAll(p.Suspicious), Cost: cost(p.Usage), Hypotheses: hypotheses(r.Hypotheses),
 	}
 	if !v.Open {
+		v.Stopped = stopped(p)
 		if len(p.Diagnosis.Causes) == 0 || p.Diagnosis.Outcome != incident.RootCause {
 			v.Answer = sentence(cmp.Or(clean(t.Headline), v.Outcome.Text))
 		}
@@ -184,7 +185,11 @@ func (s *Web) conclude(v *runView, r store.Run) error {
 	for _, c := range d.Causes {
 		symptoms = append(symptoms, c.Explains...)
 	}
-	if v.Graph = draw(d.Chain, symptoms, d.Causes); v.Graph != nil {
+	// One object alone is no chain.
+	if len(d.Chain) > 0 {
+		v.Graph = draw(d.Chain, symptoms, d.Causes)
+	}
+	if v.Graph != nil {
 		for i := range v.Graph.Nodes {
 			n := &v.Graph.Nodes[i]
 			n.URL = "?" + url.Values{"turn": {v.Turn}, "object": {n.Full}}.Encode() + "#evidence"
@@ -213,7 +218,7 @@ func (s *Web) evidence(v *runView, p incident.Report, object string) {
 	}
 	v.All = "?" + url.Values{"turn": {v.Turn}}.Encode() + "#evidence"
 	for _, e := range p.Evidence {
-		x := evidence(e, claims[e.ID])
+		x := evidence(e, claims[e.ID], v.ID)
 		x.About = about == nil || concerns(e, *about, p)
 		if x.Cited {
 			v.Charts = append(v.Charts, x.Charts...)
@@ -269,10 +274,10 @@ func claimsOf(d incident.Diagnosis) map[string]*cited {
 	return out
 }
 
-func evidence(e incident.Evidence, c *cited) evidenceView {
+func evidence(e incident.Evidence, c *cited, run string) evidenceView {
 	text := block(e.Text)
 	v := evidenceView{
-		ID: clean(e.ID), Tool: clean(e.Tool), Args: arguments(e.Args), Cluster: clean(e.Cluster), Time: e.At.UTC().Format("15:04:05"), Took: took(e.Millis),
+		ID: clean(e.ID), Into: "looks-" + run, Tool: clean(e.Tool), Args: arguments(e.Args), Cluster: clean(e.Cluster), Time: e.At.UTC().Format("15:04:05"), Took: took(e.Millis),
 		Error: sentence(clean(e.Error)), Truncated: e.Truncated, Suspicious: cleanAll(e.Suspicious), Lines: strings.Count(text, "\n") + 1,
 		Charts: charts(clean(e.ID), clean(e.Tool), e.Data),
 	}

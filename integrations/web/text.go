@@ -65,14 +65,17 @@ func plural(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// sentence makes a sentence of an error's text.
+// sentence makes a sentence of a clause. What it begins with stays as it is where it
+// is a name or a code rather than a word.
 func sentence(s string) string {
 	s = strings.TrimSpace(s)
 	if s == "" {
 		return s
 	}
-	r, n := utf8.DecodeRuneInString(s)
-	s = strings.ToUpper(string(r)) + s[n:]
+	if first, _, _ := strings.Cut(s, " "); !strings.ContainsAny(strings.TrimRight(first, ".,:;"), "._/-=") {
+		r, n := utf8.DecodeRuneInString(s)
+		s = strings.ToUpper(string(r)) + s[n:]
+	}
 	if strings.ContainsRune(".?!", rune(s[len(s)-1])) {
 		return s
 	}
