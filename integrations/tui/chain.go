@@ -38,7 +38,7 @@ func chainTree(th theme, edges []incident.Edge) []string {
 			return label
 		}
 		drawn[r] = true
-		t := tree.Root(label).Enumerator(tree.RoundedEnumerator).EnumeratorStyle(th.faint).IndenterStyle(th.faint)
+		t := tree.Root(label).Enumerator(tree.RoundedEnumerator).EnumeratorStyle(th.faint.PaddingRight(1)).IndenterStyle(th.faint.PaddingRight(1))
 		for _, e := range kids {
 			t.Child(grow(e.To, branch(th, e, same)))
 		}

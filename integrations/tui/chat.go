@@ -3,6 +3,7 @@ package tui
 import (
 	"context"
 	"iter"
+	"strings"
 	"sync"
 	"time"
 
@@ -126,7 +127,7 @@ func (c *chat) brush() brush { return brush{th: c.th, width: c.textWidth(), expa
 func (c *chat) greet() {
 	v := ""
 	if c.cfg.Version != "" {
-		v = " " + clean(c.cfg.Version)
+		v = " " + clean(strings.TrimPrefix(c.cfg.Version, "gumshoe "))
 	}
 	c.add(drawItem(func(b brush) []string {
 		return []string{clip(b.th.heading.Render("gumshoe")+b.th.faint.Render(v+" · finds out why workloads misbehave, and proves it"), b.width),

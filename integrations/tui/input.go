@@ -179,30 +179,42 @@ type editedMsg struct {
 
 // edit opens the editor on what was typed.
 func edit(cfg Config, text string) tea.Cmd {
+	name, c, err := draft(cfg, text)
+	if err != nil {
+		return func() tea.Msg { return editedMsg{err: err} }
+	}
+	return tea.Exec(c, func(err error) tea.Msg { return edited(name, err) })
+}
+
+// draft puts what was typed into a file, and gives the command that edits it.
+func draft(cfg Config, text string) (string, tea.ExecCommand, error) {
 	f, err := os.CreateTemp("", "gumshoe-*.md")
 	if err != nil {
-		return func() tea.Msg { return editedMsg{err: fmt.Errorf("a file for the editor: %w", err)} }
+		return "", nil, fmt.Errorf("a file for the editor: %w", err)
 	}
 	name := f.Name()
 	_, err = f.WriteString(text)
 	if err = errors.Join(err, f.Close()); err != nil {
-		return func() tea.Msg { return editedMsg{err: errors.Join(err, os.Remove(name))} }
+		return "", nil, errors.Join(err, os.Remove(name))
 	}
 	c, err := editor(cfg, name)
 	if err != nil {
-		return func() tea.Msg { return editedMsg{err: errors.Join(err, os.Remove(name))} }
+		return "", nil, errors.Join(err, os.Remove(name))
 	}
-	return tea.Exec(c, func(err error) tea.Msg {
-		defer func() { _ = os.Remove(name) }()
-		if err != nil {
-			return editedMsg{err: fmt.Errorf("the editor: %w", err)}
-		}
-		raw, err := os.ReadFile(name)
-		if err != nil {
-			return editedMsg{err: err}
-		}
-		return editedMsg{text: strings.Join(cleanLines(string(raw[:min(len(raw), maxInput)])), "\n")}
-	})
+	return name, c, nil
+}
+
+// edited reads what the editor left, and takes the file away.
+func edited(name string, err error) editedMsg {
+	defer func() { _ = os.Remove(name) }()
+	if err != nil {
+		return editedMsg{err: fmt.Errorf("the editor: %w", err)}
+	}
+	raw, err := os.ReadFile(name)
+	if err != nil {
+		return editedMsg{err: err}
+	}
+	return editedMsg{text: strings.Join(cleanLines(string(raw[:min(len(raw), maxInput)])), "\n")}
 }
 
 // process makes a command of the operating system one of bubbletea's.

@@ -133,8 +133,11 @@ func open(t *testing.T, width, height int, cfg tui.Config) *terminal {
 	pr, pw := io.Pipe()
 	ctx, stop := context.WithCancel(t.Context())
 	v := &terminal{t: t, emu: vt.NewEmulator(width, height), in: pw, clock: newClock(), wrote: make(chan struct{}, 1), done: make(chan error, 1), stop: stop}
-	ascii := colorprofile.TrueColor
-	cfg.In, cfg.Out, cfg.TTY, cfg.Width, cfg.Height, cfg.Profile, cfg.Now = pr, v, true, width, height, &ascii, v.clock.Now
+	all := colorprofile.TrueColor
+	cfg.In, cfg.Out, cfg.TTY, cfg.Width, cfg.Height, cfg.Now = pr, v, true, width, height, v.clock.Now
+	if cfg.Profile == nil {
+		cfg.Profile = &all
+	}
 	if cfg.Theme == "" {
 		cfg.Theme = "dark"
 	}
@@ -158,7 +161,9 @@ func open(t *testing.T, width, height int, cfg tui.Config) *terminal {
 	t.Cleanup(func() {
 		stop()
 		_ = pw.Close()
-		_ = v.emu.Close()
+		if c, ok := v.emu.InputPipe().(io.Closer); ok { // ends its reader, too
+			_ = c.Close()
+		}
 	})
 	return v
 }
@@ -356,7 +361,7 @@ func TestStory(t *testing.T) {
 	v.press(shiftTab, shiftTab)
 	v.wait("act: you may approve")
 	v.press(tab)
-	v.wait("y approve")
+	v.wait("y approve ·")
 	v.press("y")
 	v.wait("too soon")
 	v.clock.Add(tui.Quiet)

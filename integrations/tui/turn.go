@@ -3,6 +3,8 @@ package tui
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -87,7 +89,7 @@ func (t *turn) take(told session.Told, now time.Time, th theme, width int) {
 		t.phase = clean(e.Phase)
 	case event.ToolStarted:
 		if e.Call != nil && t.look(e.Call.ID) == nil {
-			t.looks = append(t.looks, &look{id: clean(e.Call.ID), tool: clean(e.Call.Tool), args: argsLine(e.Call.Args), by: clean(e.Call.By), begun: now})
+			t.add(&look{id: clean(e.Call.ID), tool: clean(e.Call.Tool), args: argsLine(e.Call.Args), by: clean(e.Call.By), begun: now})
 		}
 	case event.ToolFinished:
 		if e.Evidence != nil {
@@ -147,11 +149,29 @@ func (t *turn) look(id string) *look {
 	return nil
 }
 
+// add keeps the calls in the order of their ids: calls of one turn run side by side.
+func (t *turn) add(l *look) {
+	i := len(t.looks)
+	for i > 0 && number(t.looks[i-1].id) > number(l.id) {
+		i--
+	}
+	t.looks = slices.Insert(t.looks, i, l)
+}
+
+// number of an evidence id; 0 if it has none.
+func number(id string) int {
+	n, err := strconv.Atoi(strings.TrimPrefix(id, "E"))
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
 func (t *turn) finish(e incident.Evidence) {
 	l := t.look(e.ID)
 	if l == nil { // followed from the middle
 		l = &look{id: clean(e.ID), tool: clean(e.Tool), args: argsLine(string(e.Args))}
-		t.looks = append(t.looks, l)
+		t.add(l)
 	}
 	l.done, l.millis, l.err, l.text = true, e.Millis, clean(e.Error), e.Text
 }
