@@ -46,6 +46,7 @@ bench: build ## the figures of docs/benchmarks.md
 
 docs: build ## generated pages; a test fails when they are stale
 	$(GO) test ./integrations/app -run TestGeneratedDocs -update
+	$(GO) test ./agent/llm/llmtest -run TestModelsPage -update
 	$(GO) test ./integrations/cli -run TestReadmeOutputs -update
 
 cases: ## the cases packed for the binary; a test fails when they are stale

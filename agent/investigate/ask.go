@@ -118,6 +118,9 @@ func (c *conversation) once(ctx context.Context, why string) (llm.Turn, *llm.Err
 	if turn.Input == 0 && turn.Output == 0 && (err == nil || turn.Text != "" || turn.Reasoning != "") {
 		turn.Input, turn.Output = input, (len(turn.Text)+len(turn.Reasoning)+3)/4
 	}
+	if turn.Model != nil { // another one of the chain answered, at its own price
+		info = *turn.Model
+	}
 	cost := info.Cost(turn.Input, turn.Output)
 	u := &c.report.Usage
 	u.InputTokens += turn.Input

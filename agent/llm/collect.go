@@ -18,6 +18,8 @@ type Turn struct {
 	Estimated     bool
 	// Reason is one of the finish reasons.
 	Reason string
+	// Model is the one that answered, where it is not the one that was asked.
+	Model *Info
 }
 
 // Message gives the turn as an entry of the conversation. Reasoning is left
@@ -34,6 +36,9 @@ type Collector struct {
 
 // Add takes the next part.
 func (c *Collector) Add(p Part) {
+	if p.Model != nil {
+		c.turn.Model = p.Model
+	}
 	switch p.Kind {
 	case TextPart:
 		c.text.WriteString(p.Text)

@@ -125,6 +125,9 @@ type Part struct {
 	// Output are a quarter of the bytes instead.
 	Estimated bool
 	Reason    string
+	// Model is set where another model answers than the one that Info names, as in
+	// a chain: its prices are the ones that count.
+	Model *Info
 }
 
 // ErrorKind classifies a failed request.

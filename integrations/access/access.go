@@ -118,6 +118,9 @@ type Route struct {
 	// take longer than half a minute, and the request's context ends when the server
 	// begins to drain. Its request body is read before the handler runs.
 	Stream bool
+	// WriteTimeout is how long a single write of a stream may take instead of the half
+	// minute; 0 keeps that.
+	WriteTimeout time.Duration
 	// MaxBody is the largest request body in bytes; 0 means 1 MiB.
 	MaxBody int64
 	// PerMinute is how many requests a minute one caller may send to this route
@@ -148,8 +151,8 @@ func (r Route) check() error {
 		return fmt.Errorf("route %q: the pattern is a path without method and host, and begins with /", r.pattern())
 	case r.Method != strings.ToUpper(r.Method) || strings.ContainsAny(r.Method, " \t"):
 		return fmt.Errorf("route %q: %q is not a method in capitals", r.pattern(), r.Method)
-	case r.MaxBody < 0 || r.PerMinute < 0:
-		return fmt.Errorf("route %q: MaxBody and PerMinute cannot be negative", r.pattern())
+	case r.MaxBody < 0 || r.PerMinute < 0 || r.WriteTimeout < 0:
+		return fmt.Errorf("route %q: MaxBody, PerMinute and WriteTimeout cannot be negative", r.pattern())
 	case r.Public && r.Why == "":
 		return fmt.Errorf("route %q is public and does not say why", r.pattern())
 	case r.Public && r.Role != None:

@@ -29,6 +29,8 @@ type caller struct {
 	// digest a session keeps to end with it.
 	static      bool
 	tokenDigest []byte
+	// reviewed says that a cluster vouched for the credential.
+	reviewed bool
 	// expiry of the credential; zero where it says none.
 	expiry time.Time
 }
@@ -91,7 +93,7 @@ func (g *Gate) check(r *http.Request, token string) (caller, error) {
 // whose asks who knows a token: the configured ones, then the provider where the
 // token says that it is the provider's, then the cluster.
 func (g *Gate) whose(r *http.Request, token string, digest [sha256.Size]byte) (caller, error) {
-	if c, ok := g.people.Load().static.lookup(digest); ok {
+	if c, ok := g.static.lookup(digest); ok {
 		return c, nil
 	}
 	if g.oidc != nil && issuerOf(token) == g.oidc.cfg.Issuer {

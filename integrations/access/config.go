@@ -54,6 +54,9 @@ type Config struct {
 	// OnDenied is told of every request that was refused entrance, nil is fine. It
 	// must not block.
 	OnDenied func(ctx context.Context, reason string, r Denied) `json:"-"`
+	// Previous is the gate that this one replaces when the configuration is read again:
+	// sign-ins, sign-outs and the counts of callers go on. Nil means none.
+	Previous *Gate `json:"-"`
 	// Log takes the access log; nil means none.
 	Log *slog.Logger `json:"-"`
 	// Now is the clock; nil means the machine's.

@@ -10,7 +10,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -24,8 +23,8 @@ type Gate struct {
 	newID   func() string
 	proxies []netip.Prefix
 
-	people   atomic.Pointer[people]
-	oidc     *provider    // nil where no provider is configured
+	oidc     *provider // nil where no provider is configured
+	static   *staticTokens
 	reviews  *reviewCache // nil where the cluster is not asked
 	sessions *sessions
 	limits   *limits
@@ -57,11 +56,9 @@ func New(cfg Config) (*Gate, error) {
 	if g.proxies, err = parseNetworks(cfg.TrustedProxies); err != nil {
 		return nil, err
 	}
-	static, err := newStaticTokens(cfg.Tokens, g.now, g.log)
-	if err != nil {
+	if g.static, err = newStaticTokens(cfg.Tokens, g.now, g.log); err != nil {
 		return nil, err
 	}
-	g.people.Store(&people{roles: cfg.Roles, static: static})
 	if cfg.OIDC.Issuer != "" {
 		if g.oidc, err = newProvider(cfg.OIDC, g.now); err != nil {
 			return nil, err
@@ -79,6 +76,10 @@ func New(cfg Config) (*Gate, error) {
 		}
 	}
 	g.limits = newLimits(cfg.Rate, g.now)
+	if cfg.Previous != nil {
+		g.inherit(cfg.Previous)
+		g.cfg.Previous = nil // or each gate would keep all before it
+	}
 	g.cookies, g.local = http.NewCrossOriginProtection(), http.NewCrossOriginProtection()
 	for _, o := range cfg.AllowedOrigins {
 		if err := g.local.AddTrustedOrigin(o); err != nil {
@@ -86,6 +87,22 @@ func New(cfg Config) (*Gate, error) {
 		}
 	}
 	return g, nil
+}
+
+// inherit takes over what a configuration that is read again must not forget: who is
+// signed in, who signed out, and who failed too often.
+func (g *Gate) inherit(old *Gate) {
+	if g.cfg.SessionKeyFile == "" && old.cfg.SessionKeyFile == "" {
+		g.sessions.keys = old.sessions.keys
+	}
+	g.sessions.used = old.sessions.used
+	if _, mine := g.sessions.revoked.(*ended); mine {
+		g.sessions.revoked = old.sessions.revoked
+	}
+	g.limits.failures, g.limits.good = old.limits.failures, old.limits.good
+	if g.limits.perMinute == old.limits.perMinute && g.limits.burst == old.limits.burst {
+		g.limits.requests = old.limits.requests
+	}
 }
 
 // Mux puts routes behind the gate. A route that is not whole, a pattern that is given
@@ -210,7 +227,7 @@ func (g *Gate) door(route Route) http.Handler {
 			return
 		}
 		if route.Stream {
-			g.stream(w, r, route.Handler)
+			g.stream(w, r, route)
 			return
 		}
 		route.Handler.ServeHTTP(w, r)
@@ -237,7 +254,7 @@ func (g *Gate) identify(r *http.Request) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	if c.tokenDigest != nil && !g.people.Load().static.still(c.person.Name, c.tokenDigest) {
+	if c.tokenDigest != nil && !g.static.still(c.person.Name, c.tokenDigest) {
 		return Identity{}, unauthorized("session_ended", "the token that this sign-in was made with is no longer valid", "sign in again")
 	}
 	return Identity{Person: c.person, Role: g.roleOf(c)}, nil
@@ -246,13 +263,12 @@ func (g *Gate) identify(r *http.Request) (Identity, error) {
 // roleOf gives the role of a caller: what their static token says, else what the
 // configuration gives their name and groups.
 func (g *Gate) roleOf(c caller) Role {
-	p := g.people.Load()
 	if c.static {
-		if r, ok := p.static.role(c.person.Name); ok {
+		if r, ok := g.static.role(c.person.Name); ok {
 			return r
 		}
 	}
-	return p.roles.role(c.person)
+	return g.cfg.Roles.role(c.person)
 }
 
 // lacks names what a known person is missing.

@@ -179,6 +179,7 @@ func TestCredentialsOfAnUnknownKind(t *testing.T) {
 	for what, headers := range map[string][]string{
 		"basic":         {"Authorization", "Basic YWRtaW46YWRtaW4="},
 		"empty":         {"Authorization", ""},
+		"other scheme":  {"Authorization", "Token " + tokenOf("admin")},
 		"empty bearer":  {"Authorization", "Bearer "},
 		"unknown token": {"Authorization", "Bearer " + tokenOf("nobody")},
 		"two headers":   {"Authorization", "Bearer " + tokenOf("admin"), "Authorization", "Bearer " + tokenOf("admin")},
@@ -270,6 +271,7 @@ func TestBodiesPanicsAndHeaders(t *testing.T) {
 		{Method: "POST", Pattern: "/api/small", Role: Viewer, Handler: reads, MaxBody: 4},
 		{Method: "POST", Pattern: "/api/stream", Role: Viewer, Handler: reads, MaxBody: 4, Stream: true},
 		{Method: "POST", Pattern: "/api/usual", Role: Viewer, Handler: reads},
+		{Method: "POST", Pattern: "/api/blind", Role: Viewer, Handler: whoami, MaxBody: 4},
 		{Method: "GET", Pattern: "/api/panic", Role: Viewer, Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("boom") })},
 	})
 	local := []string{"remote", "127.0.0.1:1", "Host", "localhost"}
@@ -288,6 +290,9 @@ func TestBodiesPanicsAndHeaders(t *testing.T) {
 		if w.Code != http.StatusCreated || w.Header().Get("Content-Security-Policy") != "default-src 'self'" {
 			t.Errorf("%s with 4 bytes: %d %s", path, w.Code, w.Header().Get("Content-Security-Policy"))
 		}
+	}
+	if w := send(h, request("POST", "/api/blind", "12345", local...)); w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("a body that nobody reads: %d", w.Code)
 	}
 	w := send(h, request("GET", "/api/panic", "", local...))
 	if p := problem(t, w); w.Code != 500 || !strings.Contains(p.Fix, "id-1") || strings.Contains(w.Body.String(), "boom") {

@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// writeTimeout is how long one write to a client of a stream may take.
+// writeTimeout is how long one write to a client of a stream may take where the
+// route does not say.
 const writeTimeout = 30 * time.Second
 
 // observe gives each request an id, headers that every answer carries, a line in the
@@ -160,7 +161,7 @@ func limitBody(w http.ResponseWriter, r *http.Request, route Route) error {
 // stream runs a handler whose answer has no end in sight. The request's deadline
 // covers its body, which is therefore read first; after that only single writes have
 // one. The context ends when the server drains.
-func (g *Gate) stream(w http.ResponseWriter, r *http.Request, h http.Handler) {
+func (g *Gate) stream(w http.ResponseWriter, r *http.Request, route Route) {
 	if r.Body != nil && r.Body != http.NoBody {
 		raw, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -182,13 +183,18 @@ func (g *Gate) stream(w http.ResponseWriter, r *http.Request, h http.Handler) {
 		stop := context.AfterFunc(draining, cancel)
 		defer stop()
 	}
-	h.ServeHTTP(&streamWriter{ResponseWriter: w, rc: rc}, r.WithContext(ctx))
+	timeout := writeTimeout
+	if route.WriteTimeout > 0 {
+		timeout = route.WriteTimeout
+	}
+	route.Handler.ServeHTTP(&streamWriter{ResponseWriter: w, rc: rc, timeout: timeout}, r.WithContext(ctx))
 }
 
 // streamWriter bounds each write: a client that stopped reading ends its stream.
 type streamWriter struct {
 	http.ResponseWriter
-	rc *http.ResponseController
+	rc      *http.ResponseController
+	timeout time.Duration
 }
 
 var (
@@ -204,7 +210,7 @@ func (w *streamWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // a deadline ends an idle stream too.
 func (w *streamWriter) bound() func() {
 	// Deadlines of connections are of the machine's clock, whatever clock is injected.
-	_ = w.rc.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_ = w.rc.SetWriteDeadline(time.Now().Add(w.timeout))
 	return func() { _ = w.rc.SetWriteDeadline(time.Time{}) }
 }
 

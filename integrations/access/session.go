@@ -182,7 +182,7 @@ func (s *sessions) start(w http.ResponseWriter, r *http.Request, c caller, secur
 		if c.expiry.Before(expires) {
 			expires = c.expiry
 		}
-	case c.person.Proof != proofLogin && !c.static && s.ttl > reviewedTTL:
+	case c.reviewed && s.ttl > reviewedTTL:
 		expires = now.Add(reviewedTTL)
 	}
 	sealed, err := s.seal(sessionCookie, session{

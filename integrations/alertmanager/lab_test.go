@@ -146,6 +146,10 @@ func (l *lab) open() {
 		l.t.Fatal(err)
 	}
 	l.desk = d
+	// A question that was kept and not queued when its process ended is queued now.
+	if err := l.svc.book.Repair(l.t.Context()); err != nil {
+		l.t.Fatal(err)
+	}
 	if err := d.restore(l.t.Context()); err != nil {
 		l.t.Fatal(err)
 	}
@@ -341,7 +345,7 @@ func message(group string, alerts ...one) []byte {
 }
 
 // server serves the desk's routes on loopback.
-func (l *lab) server(t *testing.T) *httptest.Server {
+func (l *lab) server(t testing.TB) *httptest.Server {
 	mux := http.NewServeMux()
 	for _, r := range l.desk.Routes() {
 		mux.Handle(r.Method+" "+r.Pattern, r.Handler)

@@ -157,6 +157,11 @@ func (d *Desk) note(ctx context.Context, i *inc, alerts []incident.Alert) error 
 		if known && !newer(old, a, now) || !known && (a.Status == resolved || len(have) >= sessionAlerts) {
 			continue
 		}
+		// The end of a firing that this session never saw begin, long after its own end,
+		// is none of it: taken, it would pass the next firing off as a flap.
+		if over := i.over(); a.Status == resolved && !over.IsZero() && a.StartsAt.After(over.Add(time.Duration(d.cfg.FlapWindow))) {
+			continue
+		}
 		have[a.Fingerprint] = a
 		news = append(news, a)
 	}

@@ -84,6 +84,7 @@ type Planner interface {
 type Speaker interface {
 	Say(ctx context.Context, id, word, comment string, by incident.Person) (planner.Record, error)
 	Undo(ctx context.Context, id, reason string, by incident.Person) (planner.Record, error)
+	ResetBreaker(ctx context.Context, reason string, by incident.Person) error
 }
 
 // Looker says what can be looked at.
@@ -191,7 +192,7 @@ func (a *API) Routes() []access.Route {
 	ops := a.operations()
 	out := make([]access.Route, len(ops))
 	for i, op := range ops {
-		out[i] = access.Route{Method: op.method, Pattern: op.path, Role: op.role, Handler: a.handler(op), Stream: op.stream, MaxBody: op.maxBody}
+		out[i] = access.Route{Method: op.method, Pattern: op.path, Role: op.role, Handler: a.handler(op), Stream: op.stream, WriteTimeout: time.Duration(a.cfg.WriteTimeout), MaxBody: op.maxBody}
 	}
 	return out
 }

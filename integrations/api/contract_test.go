@@ -184,11 +184,10 @@ func TestRoutesAreTheDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, err := api.New((*lame)(nil), api.Config{}, nil)
-	if err == nil {
+	if _, err := api.New(&lame{}, api.Config{}, nil); err == nil {
 		t.Fatal("an API without a clock")
 	}
-	a, err = api.New(&lame{}, api.Config{}, clock)
+	a, err := api.New(&lame{}, api.Config{}, clock)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +228,7 @@ func TestContract(t *testing.T) {
 	c.investigations(turn.Run)
 	c.plans(svc, turn.Run)
 	c.sessions(turn.Run)
-	c.others(turn.Run)
+	c.others(svc, turn.Run)
 	c.refusals()
 	c.outputs(svc.keep)
 	c.streams(svc, turn.Run)
@@ -264,7 +263,7 @@ func bodyOf(id string) string {
 	return map[string]string{
 		"createInvestigation": `{"question":"is namespace shop healthy"}`, "continueInvestigation": `{"question":"why"}`, "cancelInvestigation": `{}`,
 		"proposePlan": `{"run":"` + noRun + `"}`, "approvePlan": `{"digest":"sha256:0"}`, "rejectPlan": `{"comment":"no"}`, "revokeApproval": `{}`, "commentPlan": `{"comment":"hm"}`,
-		"undoPlan": `{"reason":"it was wrong"}`, "setModel": `{"model":"offline"}`, "mergeSession": `{"into":"s-00000000000000aa"}`,
+		"undoPlan": `{"reason":"it was wrong"}`, "resetBreaker": `{"reason":"mended"}`, "setModel": `{"model":"offline"}`, "mergeSession": `{"into":"s-00000000000000aa"}`,
 		"noteAlerts":  `{"resolved":true}`,
 		"linkSession": `{"surface":"slack","key":"C1/1"}`, "followAfter": `{}`,
 	}[id]
@@ -469,7 +468,13 @@ func (c *contract) sessions(run string) {
 	c.want(400, "named", sent{as: "root", method: "DELETE", path: all + "/latest"})
 }
 
-func (c *contract) others(run string) {
+func (c *contract) others(svc stage, run string) {
+	c.want(400, "not open", sent{as: "root", method: "POST", path: "/api/v1/breaker/reset", body: bodyOf("resetBreaker")})
+	plans := read[wire.Plans](c.t, c.want(200, "", sent{as: "vic", method: "GET", path: "/api/v1/plans"}))
+	svc.trip(c.t, plans.Items[0].Plan.ClusterUID)
+	c.want(204, "", sent{as: "root", method: "POST", path: "/api/v1/breaker/reset", body: bodyOf("resetBreaker")})
+	c.want(400, "reason", sent{as: "root", method: "POST", path: "/api/v1/breaker/reset", body: `{"reason":"  "}`})
+	c.want(200, "mended", sent{as: "root", method: "GET", path: "/api/v1/audit"})
 	base := "/api/v1"
 	ev := read[wire.Evidence](c.t, c.want(200, "", sent{as: "vic", method: "GET", path: base + "/runs/" + run + "/evidence"}))
 	if len(ev.Items) == 0 {

@@ -208,8 +208,7 @@ func checkStruct(t reflect.Type, doc any, path string) error {
 	if !ok {
 		return invalid(path, "", "it is no object", "")
 	}
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, opts, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if name == "" || name == "-" {
 			continue

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/gumshoe-ai/gumshoe/agent/store"
 	"github.com/gumshoe-ai/gumshoe/evals"
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
 	"github.com/gumshoe-ai/gumshoe/integrations/api"
@@ -44,6 +45,11 @@ func staged(t *testing.T) stage {
 	}
 	cfg := app.Defaults()
 	cfg.Store.Dir = t.TempDir()
+	rules := t.TempDir()
+	if err := os.WriteFile(filepath.Join(rules, "roles.yaml"), []byte("settings:\n  roles:\n    admin:\n      users: [root]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Policy.Dirs = []string{rules}
 	f, err := app.NewFactory(cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -67,6 +73,14 @@ func staged(t *testing.T) stage {
 		t.Fatal(err)
 	}
 	return stage{s, k, quiet}
+}
+
+// trip opens the breaker of the cluster of a plan, as an executor does.
+func (s stage) trip(t *testing.T, cluster string) {
+	t.Helper()
+	if _, err := s.keep.Append(t.Context(), app.BreakerSubject(cluster), 0, store.Entry{Type: "breaker.opened"}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // working runs the queue of a service for the time of a test.
@@ -108,6 +122,11 @@ func server(t *testing.T, svc api.Service, cfg api.Config, change func(*access.C
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serve(t, a, change)
+}
+
+func serve(t *testing.T, a *api.API, change func(*access.Config)) *running {
+	t.Helper()
 	r := &running{api: a, tokens: map[string]string{}, done: make(chan error, 1)}
 	// Tests send requests in bursts.
 	ac := access.Config{Rate: access.RateConfig{PerMinute: 1_000_000, Burst: 100_000}}
@@ -166,7 +185,7 @@ func (r *running) as(t *testing.T, name string, change func(*client.Config)) *cl
 
 // hurry takes the pauses between tries out.
 func hurry(c *client.Config) {
-	c.Sleep = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+	c.Sleep = func(context.Context, time.Duration) {}
 }
 
 // request makes one for somebody; "" sends no token.

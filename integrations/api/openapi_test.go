@@ -159,8 +159,8 @@ func (g *generator) reach(t reflect.Type, request bool) {
 	}
 	g.names[t], g.taken[name] = name, t
 	g.order = append(g.order, t)
-	for i := range t.NumField() {
-		if f := t.Field(i); f.IsExported() && f.Tag.Get("json") != "-" {
+	for f := range t.Fields() {
+		if f.IsExported() && f.Tag.Get("json") != "-" {
 			g.reach(f.Type, request)
 		}
 	}
@@ -188,8 +188,7 @@ func (g *generator) schema(t reflect.Type) *jsonschema.Schema {
 	if !g.request[t] {
 		s.AdditionalProperties = nil
 	}
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, opts, _ := strings.Cut(f.Tag.Get("json"), ",")
 		p := s.Properties[name]
 		if p == nil {
@@ -212,7 +211,7 @@ func (g *generator) schema(t reflect.Type) *jsonschema.Schema {
 	}
 	switch t {
 	case reflect.TypeFor[wire.Ask](), reflect.TypeFor[wire.FollowUp]():
-		s.AnyOf = []*jsonschema.Schema{{Required: []string{"question"}}, {Required: []string{"alert"}}, {Required: []string{"subjects"}, Properties: map[string]*jsonschema.Schema{"subjects": {MinItems: jsonschema.Ptr(1)}}}}
+		s.AnyOf = []*jsonschema.Schema{{Required: []string{"question"}}, {Required: []string{"alert"}}, {Required: []string{"subjects"}, Properties: map[string]*jsonschema.Schema{"subjects": {MinItems: new(1)}}}}
 	case reflect.TypeFor[wire.Propose]():
 		s.OneOf = []*jsonschema.Schema{{Required: []string{"run"}}, {Required: []string{"file"}}}
 	}

@@ -63,6 +63,11 @@ func (a *API) planOps() []operation {
 			summary: "Have the cluster try a plan again in a dry run.", detail: "Nothing changes.",
 			out: reflect.TypeFor[wire.Rehearsal](), status: http.StatusOK, also: []int{404}, handle: handleRehearse,
 		},
+		{
+			method: http.MethodPost, path: wire.Prefix + "/breaker/reset", role: access.Admin, id: "resetBreaker", tag: "plans",
+			summary: "Let plans be executed again after failures stopped them.", detail: "The reason is required and goes into the audit trail.",
+			in: reflect.TypeFor[wire.Reset](), status: http.StatusNoContent, handle: handleReset,
+		},
 	}
 }
 
@@ -196,4 +201,19 @@ func handleRehearse(c *call) error {
 		return err
 	}
 	return c.json(wire.Rehearsal{Plan: r, Problems: full(problems)})
+}
+
+func handleReset(c *call) error {
+	var q wire.Reset
+	if err := c.decode(&q); err != nil {
+		return err
+	}
+	if strings.TrimSpace(q.Reason) == "" {
+		return invalid("reason", q.Reason, "it is empty", "say why it is safe to go on")
+	}
+	if err := c.api.svc.ResetBreaker(c.ctx(), q.Reason, c.by); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/integrations/api/wire"
 )
 
-// schemas are the components of the document, each with all others in reach.
+// schemas are those of the document for requests.
 func schemas(t testing.TB) map[string]*jsonschema.Resolved {
 	t.Helper()
 	var doc struct {
@@ -38,10 +38,10 @@ func schemas(t testing.TB) map[string]*jsonschema.Resolved {
 		}
 	}
 	out := map[string]*jsonschema.Resolved{}
-	for name := range defs {
+	for name := range whole() {
 		root := &jsonschema.Schema{Ref: "#/$defs/" + name, Defs: map[string]*jsonschema.Schema{}}
-		for n, s := range defs {
-			root.Defs[n] = s.CloneSchemas()
+		for _, n := range []string{name, "Ref", "Alert", "Link"} { // what requests refer to
+			root.Defs[n] = defs[n].CloneSchemas()
 		}
 		if out[name], err = root.Resolve(nil); err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -66,6 +66,7 @@ func whole() map[string]any {
 		"ApproveRequest":  wire.Approve{Digest: "sha256:0", Comment: "c"},
 		"WordRequest":     wire.Word{Comment: "c"},
 		"UndoRequest":     wire.Undo{Reason: "r"},
+		"ResetRequest":    wire.Reset{Reason: "r"},
 		"ModelRequest":    wire.Model{Model: "offline"},
 		"AlertsRequest":   wire.Alerts{Alerts: []incident.Alert{*alert}, Resolved: &yes},
 		"MergeRequest":    wire.Merge{Into: "s-1"},

@@ -7,6 +7,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/event"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/session"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/integrations/api"
 	"github.com/gumshoe-ai/gumshoe/integrations/api/client"
 	"github.com/gumshoe-ai/gumshoe/planner"
@@ -122,6 +123,13 @@ func TestStory(t *testing.T) {
 		t.Errorf("the stream of the plan: %v", plans)
 	}
 	root := r.as(t, "root", nil)
+	svc.trip(t, plan.Plan.ClusterUID)
+	if err := root.ResetBreaker(t.Context(), "looked into it", nobody); err != nil {
+		t.Error(err)
+	}
+	if err := root.ResetBreaker(t.Context(), "", nobody); tool.KindOf(err) != tool.Invalid {
+		t.Errorf("the breaker without a reason: %v", err)
+	}
 	if rep, err := root.Audit(t.Context()); err != nil || !rep.OK {
 		t.Errorf("the audit trail: %+v (%v)", rep, err)
 	}

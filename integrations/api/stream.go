@@ -183,6 +183,7 @@ func (c *call) stream(after uint64, source func(context.Context) iter.Seq[messag
 	}
 	select {
 	case <-c.api.drained:
+		c.w.Header().Set("Connection", "close") // the next one may go to another server
 		return &access.Error{Status: http.StatusServiceUnavailable, Code: "draining", User: "this server is about to end", Fix: "connect again", RetryAfter: retry * time.Millisecond}
 	default:
 	}

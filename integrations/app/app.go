@@ -113,7 +113,7 @@ func assemble(cfg Config, src *source, lib *runbooks.Library) (*App, error) {
 	a := &App{cfg: cfg, src: src, redactor: redact.New(), detector: redact.NewDetector(), closers: []func() error{src.close}}
 	// client-go logs through klog: nothing of it may reach a terminal by itself.
 	klog.SetLogger(logr.FromSlogHandler(slog.DiscardHandler))
-	for _, secret := range append(slices.Concat(cfg.Prometheus.secrets(), cfg.Loki.secrets(), cfg.Supply.secrets()), cfg.Model.apiKey, src.rest.BearerToken, src.rest.Password) {
+	for _, secret := range append(slices.Concat(cfg.Prometheus.secrets(), cfg.Loki.secrets(), cfg.Supply.secrets(), cfg.modelSecrets()), src.rest.BearerToken, src.rest.Password) {
 		a.redactor.AddKnown(secret, "credential")
 	}
 	var err error
@@ -230,14 +230,7 @@ type runOptions struct {
 
 // run investigates. It journals nothing by itself: the sink does.
 func (a *App) run(ctx context.Context, q incident.Question, o runOptions) (incident.Report, error) {
-	cfg := a.cfg.Model
-	if o.Model != "" {
-		var err error
-		if cfg, err = modelNamed(a.cfg, o.Model); err != nil {
-			return incident.Report{}, err
-		}
-	}
-	model, closer, err := openModel(cfg, a.redactor.String, o.Sink)
+	model, closer, err := openModel(a.cfg, o.Model, a.redactor.String, o.Sink)
 	if err != nil {
 		return incident.Report{}, err
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"sigs.k8s.io/yaml"
@@ -28,7 +27,10 @@ type Config struct {
 	Azure      AzureConfig      `json:"azure,omitzero"`
 	GKE        GKEConfig        `json:"gke,omitzero"`
 	Model      ModelConfig      `json:"model,omitzero"`
-	Budget     BudgetConfig     `json:"budget,omitzero"`
+	// Models can be switched to, and fallbacks may name them. One that model.name
+	// names is described here.
+	Models []ModelEntry `json:"models,omitempty"`
+	Budget BudgetConfig `json:"budget,omitzero"`
 	// Tools are HTTP endpoints that become tools.
 	Tools []custom.Spec `json:"tools,omitempty"`
 	// MCP are servers of the Model Context Protocol whose tools are offered.
@@ -45,6 +47,8 @@ type Config struct {
 	// AllowProbe lets one call touch a workload (effect probe). It is said by a
 	// person for that call and is no setting of a file.
 	AllowProbe bool `json:"-"`
+	// keys of model providers that the environment holds, by provider.
+	keys map[string]string
 }
 
 // KubernetesConfig says which cluster is looked at.
@@ -68,6 +72,8 @@ type ModelConfig struct {
 	// APIKeyFile holds the key; OPENAI_API_KEY is used when it is empty.
 	APIKeyFile string `json:"apiKeyFile,omitempty"`
 	apiKey     string
+	// baseEnv says that BaseURL is the environment's.
+	baseEnv bool
 	// Window in tokens; 0 means what is known of the model, else unlimited.
 	Window int `json:"window,omitempty"`
 	// InputPrice and OutputPrice are US dollars per million tokens.
@@ -75,8 +81,27 @@ type ModelConfig struct {
 	OutputPrice float64 `json:"outputPrice,omitempty"`
 	// NoTools says that the model cannot call tools.
 	NoTools bool `json:"noTools,omitempty"`
-	// Fallback models, tried in order when the first cannot be used.
+	// Fallback models, tried in order when the first cannot be used: each is one of
+	// models, or else another name at the endpoint of this section.
 	Fallback []string `json:"fallback,omitempty"`
+}
+
+// ModelEntry is one model with an endpoint and a key of its own.
+type ModelEntry struct {
+	// Name is "PROVIDER/NAME".
+	Name string `json:"name"`
+	// BaseURL may be empty where the provider has one address.
+	BaseURL string `json:"baseURL,omitempty"`
+	// APIKeyFile holds the key. When it and BaseURL are empty, the provider's own
+	// environment variable is used, such as ANTHROPIC_API_KEY.
+	APIKeyFile string `json:"apiKeyFile,omitempty"`
+	apiKey     string
+	// Window in tokens, prices in US dollars per million tokens; 0 means unknown.
+	Window      int     `json:"window,omitempty"`
+	InputPrice  float64 `json:"inputPrice,omitempty"`
+	OutputPrice float64 `json:"outputPrice,omitempty"`
+	// NoTools says that the model cannot call tools.
+	NoTools bool `json:"noTools,omitempty"`
 }
 
 // BudgetConfig bounds one investigation; zero means no bound of its own.
@@ -122,8 +147,8 @@ func Defaults() Config {
 }
 
 // LoadConfig reads a configuration file over the defaults (no file is fine when
-// path is empty), then the environment: GUMSHOE_MODEL, OPENAI_API_KEY,
-// OPENAI_BASE_URL, GUMSHOE_STATE. KUBECONFIG is read by the Kubernetes client
+// path is empty), then the environment: GUMSHOE_MODEL, OPENAI_API_KEY and those of
+// other providers, OPENAI_BASE_URL, GUMSHOE_STATE. KUBECONFIG is read by the Kubernetes client
 // itself.
 func LoadConfig(path string, getenv func(string) string) (Config, error) {
 	c := Defaults()
@@ -139,11 +164,8 @@ func LoadConfig(path string, getenv func(string) string) (Config, error) {
 	if v := getenv("GUMSHOE_MODEL"); v != "" {
 		c.Model.Name = v
 	}
-	if v := getenv("OPENAI_BASE_URL"); v != "" && c.Model.BaseURL == "" {
-		c.Model.BaseURL = v
-	}
 	c.Store.fromEnv(getenv)
-	c.Model.apiKey = getenv("OPENAI_API_KEY")
+	c.modelEnv(getenv)
 	return c, nil
 }
 
@@ -158,8 +180,9 @@ func (c Config) Validate() error {
 		return errors.New("kubernetes.qps and kubernetes.burst cannot be negative")
 	case c.Budget.Steps < 0 || c.Budget.Tokens < 0 || c.Budget.Cost < 0 || c.Budget.Timeout < 0:
 		return errors.New("budget: steps, tokens, cost and timeout cannot be negative")
-	case c.Model.Window < 0:
-		return fmt.Errorf("model.window %d: a context window is a positive number of tokens", c.Model.Window)
+	}
+	if err := c.checkModels(); err != nil {
+		return err
 	}
 	for _, section := range []interface{ validate() error }{
 		c.Prometheus,
@@ -179,15 +202,6 @@ func (c Config) Validate() error {
 	} {
 		if err := section.validate(); err != nil {
 			return err
-		}
-	}
-	for _, name := range append([]string{c.Model.Name}, c.Model.Fallback...) {
-		if name == "" || name == Offline {
-			continue
-		}
-		provider, model, ok := strings.Cut(name, "/")
-		if !ok || provider == "" || model == "" {
-			return fmt.Errorf("model %q is neither %q nor PROVIDER/NAME, for example openai/gpt-5-mini or vllm/qwen3-32b", name, Offline)
 		}
 	}
 	return nil

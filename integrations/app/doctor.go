@@ -27,14 +27,14 @@ func Doctor(ctx context.Context, cfg Config) []Health {
 	out := []Health{{What: "version", State: "ok", Text: Version()}}
 	src, err := openSource(ctx, cfg)
 	if err != nil {
-		return append(out, runbookHealth(cfg, nil), modelHealth(ctx, cfg.Model), storeHealth(cfg.Store), broken("source", err))
+		return append(out, runbookHealth(cfg, nil), modelHealth(ctx, cfg), storeHealth(cfg.Store), broken("source", err))
 	}
 	a, err := assemble(cfg, src, nil)
 	if err != nil {
-		return append(out, runbookHealth(cfg, nil), modelHealth(ctx, cfg.Model), storeHealth(cfg.Store), broken("source", err))
+		return append(out, runbookHealth(cfg, nil), modelHealth(ctx, cfg), storeHealth(cfg.Store), broken("source", err))
 	}
 	defer func() { _ = a.Close() }()
-	out = append(out, runbookHealth(cfg, a.library), modelHealth(ctx, cfg.Model), storeHealth(cfg.Store))
+	out = append(out, runbookHealth(cfg, a.library), modelHealth(ctx, cfg), storeHealth(cfg.Store))
 	out = append(out, Health{What: "source", State: "ok", Text: a.src.cluster + " at " + a.src.rest.Host})
 	for _, ts := range a.toolsets {
 		st := ts.Status(ctx)
@@ -82,13 +82,16 @@ func broken(what string, err error) Health {
 }
 
 // modelHealth asks the model for one word, if there is one.
-func modelHealth(ctx context.Context, c ModelConfig) Health {
+func modelHealth(ctx context.Context, cfg Config) Health {
+	c := cfg.Model
 	if c.Name == "" || c.Name == Offline {
 		return Health{What: "model", State: "off", Text: "offline: code answers alone", Fix: "set GUMSHOE_MODEL=PROVIDER/NAME to let a model dig deeper"}
 	}
 	r := redact.New()
-	r.AddKnown(c.apiKey, "credential")
-	m, closer, err := openModel(c, r.String, event.SinkFunc(func(event.Event) {}))
+	for _, key := range cfg.modelSecrets() {
+		r.AddKnown(key, "credential")
+	}
+	m, closer, err := openModel(cfg, "", r.String, event.SinkFunc(func(event.Event) {}))
 	if err != nil {
 		return Health{What: "model", State: "broken", Text: err.Error()}
 	}

@@ -85,19 +85,26 @@ func ServerKeeper(ctx context.Context, cfg Config, log *slog.Logger) (*Keeper, e
 	}
 	return &Keeper{
 		Store: s, Spill: s.Outputs(context.WithoutCancel(ctx)), Live: s, Health: s.Health,
-		Delete: func(ctx context.Context, subjects ...string) error {
-			for _, one := range subjects {
-				if err := s.Delete(ctx, one); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
+		Delete: s.Delete,
 		Prune: func(ctx context.Context) error {
-			_, err := s.Prune(ctx, jetstream.Retention{Pattern: store.Runs, Keep: keep})
-			return err
+			var errs []error
+			for pattern, most := range retained(keep) {
+				_, err := s.Prune(ctx, jetstream.Retention{Pattern: pattern, Keep: most})
+				errs = append(errs, err)
+			}
+			return errors.Join(errs...)
 		},
 	}, nil
+}
+
+// retained says how many subjects of each kind a server keeps, those appended to last.
+// Plans and the audit trail stay for good. Work beyond these numbers was done long ago:
+// no queue is as long.
+func retained(runs int) map[string]int {
+	return map[string]int{
+		store.Runs: runs, session.Subjects: 4 * runs, "work.>": 20 * runs, "alerts.>": 4 * runs,
+		"slackin.>": 10 * runs, "slackpost.>": 4 * runs, "link.>": 8 * runs, "signout.>": 4 * runs, "due.>": 4 * runs, "spend.>": 400,
+	}
 }
 
 // gone turns a store's "not there" into an error for people.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,7 @@ type generation struct {
 	app     *App
 	service *Service
 	gate    *access.Gate
+	routes  []access.Route
 	handler http.Handler
 	parts   []part
 	stop    context.CancelFunc
@@ -101,6 +103,9 @@ func NewServer(ctx context.Context, o ServerOptions) (*Server, error) {
 // Service gives the service that answers now.
 func (s *Server) Service() *Service { return s.current.Load().service }
 
+// Routes gives everything that is served now.
+func (s *Server) Routes() []access.Route { return s.current.Load().routes }
+
 // Reload makes a running server read its configuration again.
 func (s *Server) Reload() {
 	select {
@@ -130,9 +135,12 @@ func (s *Server) build(ctx context.Context, cfg Config) (_ *generation, err erro
 	auth.TLS, auth.Log, auth.Reviewer = sc.TLS, s.log, tokenReviewer{a}
 	auth.Revocations = revocations{s.keeper}
 	auth.OnDenied = func(_ context.Context, _ string, d access.Denied) { s.metrics.Denied(d.Status) }
+	if old := s.current.Load(); old != nil {
+		auth.Previous = old.gate // a reload signs nobody out
+	}
 	gate, err := access.New(auth)
 	if err != nil {
-		return nil, fmt.Errorf("server.auth: %w", err)
+		return nil, err
 	}
 	g := &generation{cfg: cfg, app: a, service: svc, gate: gate, done: make(chan struct{})}
 	routes := [][]access.Route{gate.Routes(), s.probes(cfg)}
@@ -140,7 +148,8 @@ func (s *Server) build(ctx context.Context, cfg Config) (_ *generation, err erro
 	if err != nil {
 		return nil, err
 	}
-	if g.handler, err = gate.Mux(append(routes, more...)...); err != nil {
+	g.routes = slices.Concat(append(routes, more...)...)
+	if g.handler, err = gate.Mux(g.routes); err != nil {
 		return nil, err
 	}
 	return g, nil

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"time"
 
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
 	"github.com/gumshoe-ai/gumshoe/integrations/alertmanager"
@@ -119,16 +118,5 @@ func (c ServerConfig) validate() error {
 	}
 	auth := c.Auth
 	auth.TLS = c.TLS
-	if err := auth.Validate(); err != nil {
-		return fmt.Errorf("server.auth: %w", err)
-	}
-	return nil
-}
-
-// grace is how long runs may go on when a server ends.
-func (c QueueConfig) grace() time.Duration {
-	if c.Grace == 0 {
-		return defaultGrace
-	}
-	return time.Duration(c.Grace)
+	return auth.Validate()
 }

@@ -142,6 +142,11 @@ func (s *Service) Serve(ctx context.Context) error {
 			if err := s.book.Repair(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("not all sessions can be read", "error", err)
 			}
+			if s.cfg.Execute {
+				if err := s.repairPlans(ctx); err != nil && ctx.Err() == nil {
+					s.log.Warn("not all plans can be read", "error", err)
+				}
+			}
 			if err := s.keep.Prune(ctx); err != nil && ctx.Err() == nil {
 				s.log.Warn("old runs cannot be removed", "error", err)
 			}

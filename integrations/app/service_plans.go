@@ -133,6 +133,28 @@ func (s *Service) queueExecution(ctx context.Context, key string, e execution) e
 	return nil
 }
 
+// repairPlans queues plans whose approvals suffice and that, because a process ended in
+// between, nobody queued; and those that were begun and left.
+func (s *Service) repairPlans(ctx context.Context) error {
+	all, err := s.plans.List(ctx)
+	errs := []error{err}
+	for _, r := range all {
+		if (r.State != incident.PlanApproved && r.State != incident.PlanExecuting) || r.Undoing || len(r.Words) == 0 {
+			continue
+		}
+		if asked := s.asked(ctx, r); asked {
+			errs = append(errs, s.queueExecution(ctx, r.Plan.ID, execution{Plan: r.Plan.ID, By: r.Words[len(r.Words)-1].By}))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// asked reports whether a word of a plan was spoken on a surface of the server: one that
+// was approved at a command line waits for that person's own gumshoe apply.
+func (s *Service) asked(_ context.Context, r planner.Record) bool {
+	return r.Words[len(r.Words)-1].By.Surface != session.CLI || r.State == incident.PlanExecuting
+}
+
 // Bounds of an execution.
 const (
 	executeLease = time.Minute

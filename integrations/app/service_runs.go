@@ -93,12 +93,13 @@ func (s *Service) Events(ctx context.Context, id string, after uint64) iter.Seq2
 					yield(session.Told{}, f.err)
 					return
 				}
-				t, err := told(f.rec)
-				if err != nil {
-					yield(t, err)
-					return
+				if f.rec.Seq > after {
+					t, err := told(f.rec)
+					if !yield(t, err) || err != nil {
+						return
+					}
 				}
-				if t.Seq > after && !yield(t, nil) || s.over(ctx, id, t.Event) && s.last(ctx, f.rec) {
+				if s.over(ctx, id, event.Type(f.rec.Type)) && s.last(ctx, f.rec) {
 					return
 				}
 			}
@@ -161,8 +162,8 @@ func (s *Service) last(ctx context.Context, rec store.Record) bool {
 }
 
 // over reports whether an event is the last of its subject.
-func (s *Service) over(ctx context.Context, id string, e event.Event) bool {
-	switch e.Type {
+func (s *Service) over(ctx context.Context, id string, t event.Type) bool {
+	switch t {
 	case event.RunEnded, store.Abandoned:
 		return true
 	case event.PlanWord, event.PlanEnded, event.PlanReleased:

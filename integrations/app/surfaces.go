@@ -1,12 +1,15 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -40,7 +43,9 @@ func (s *Server) surfaces(g *generation) ([][]access.Route, error) {
 	}
 	routes := [][]access.Route{a.Routes(), m.Routes(), w.Routes()}
 	if sc.Alertmanager != nil {
-		d, err := alertmanager.New(*sc.Alertmanager, alertmanager.Options{Service: g.service, Journal: s.keeper, Cluster: g.app.src.cluster, Redact: g.app.redactor.String, Log: s.log})
+		c := *sc.Alertmanager
+		c.Link = cmp.Or(c.Link, sc.BaseURL)
+		d, err := alertmanager.New(c, alertmanager.Options{Service: g.service, Journal: s.keeper, Cluster: g.app.src.cluster, Redact: g.app.redactor.String, Log: s.log})
 		if err != nil {
 			return nil, err
 		}
@@ -48,7 +53,9 @@ func (s *Server) surfaces(g *generation) ([][]access.Route, error) {
 		g.parts = append(g.parts, part{"alertmanager", d.Run})
 	}
 	if sc.Slack != nil {
-		k, err := slack.New(slack.Options{Config: *sc.Slack, Service: g.service, Journal: s.keeper, Log: s.log})
+		c := *sc.Slack
+		c.PublicURL = cmp.Or(c.PublicURL, sc.BaseURL)
+		k, err := slack.New(slack.Options{Config: c, Service: g.service, Journal: s.keeper, Log: s.log})
 		if err != nil {
 			return nil, err
 		}
@@ -74,6 +81,11 @@ func (t tokenReviewer) Review(ctx context.Context, token string, audiences []str
 		return incident.Person{}, false, fmt.Errorf("the cluster cannot be asked whose token this is: %w", err)
 	}
 	u := r.Status.User
+	// A server that ignores audiences answers without them: its word is for its own
+	// tokens then, and not for those meant for gumshoe.
+	if len(audiences) > 0 && !slices.ContainsFunc(audiences, func(a string) bool { return slices.Contains(r.Status.Audiences, a) }) {
+		return incident.Person{}, false, nil
+	}
 	return incident.Person{Name: u.Username, Groups: u.Groups, Proof: proofLogin}, r.Status.Authenticated && u.Username != "", nil
 }
 
@@ -106,4 +118,15 @@ func (r revocations) Revoked(ctx context.Context, id string) (bool, error) {
 		return err == nil, err
 	}
 	return false, nil
+}
+
+// Firing gives the alerts that fire at an Alertmanager as questions, one an incident.
+// alert is a regular expression of names; empty takes all. The credentials are those of
+// prometheus in the configuration, where alertmanagerURL names the same server.
+func (a *App) Firing(ctx context.Context, url, alert string) ([]alertmanager.Pulled, error) {
+	p := alertmanager.Pull{URL: url, Alert: alert, Cluster: a.src.cluster}
+	if c := a.cfg.Prometheus; strings.TrimSuffix(c.AlertmanagerURL, "/") == strings.TrimSuffix(url, "/") {
+		p.Client = alertmanager.ClientConfig{Headers: c.Headers, BearerTokenFile: c.BearerTokenFile, Username: c.Username, PasswordFile: c.PasswordFile, TLS: alertmanager.TLSConfig(c.TLS)}
+	}
+	return p.Questions(ctx)
 }

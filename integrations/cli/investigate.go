@@ -67,6 +67,7 @@ func (f answerFlags) apply(c *app.Config) error {
 func newInvestigate(g *globals) *cobra.Command {
 	var src sourceFlags
 	var ans answerFlags
+	var from, alert string
 	cmd := &cobra.Command{
 		Use:   "investigate [QUESTION]",
 		Short: "Find the root cause of what a question names, with evidence",
@@ -85,7 +86,13 @@ func newInvestigate(g *globals) *cobra.Command {
 			if err := ans.apply(&cfg); err != nil {
 				return err
 			}
-			if text == "" {
+			if from != "" && text != "" {
+				return usage(errors.New("--alertmanager takes its questions from the alerts that fire: leave out the QUESTION"))
+			}
+			if alert != "" && from == "" {
+				return usage(errors.New("--alert narrows --alertmanager, which is missing"))
+			}
+			if text == "" && from == "" {
 				if cfg.Kubernetes.Namespace == "" {
 					return usage(errors.New("investigate needs a QUESTION, or -n NAMESPACE to look at a whole namespace"))
 				}
@@ -97,12 +104,45 @@ func newInvestigate(g *globals) *cobra.Command {
 				return err
 			}
 			defer func() { _ = a.Close() }()
+			if from != "" {
+				return g.answerAlerts(ctx, a, from, alert, ans.output)
+			}
 			return g.answer(ctx, a, incident.Question{Text: text, Namespace: cfg.Kubernetes.Namespace}, ans.output, true)
 		},
 	}
 	src.add(cmd)
 	ans.add(cmd)
+	cmd.Flags().StringVar(&from, "alertmanager", "", "investigate the alerts that fire at the Alertmanager with this `URL`, one incident after the other")
+	cmd.Flags().StringVar(&alert, "alert", "", "only alerts whose whole name fits this `REGEX`")
 	return cmd
+}
+
+// answerAlerts investigates what fires at an Alertmanager. The exit code is that of the
+// worst answer.
+func (g *globals) answerAlerts(ctx context.Context, a *app.App, url, alert, output string) error {
+	asked, err := a.Firing(ctx, url, alert)
+	if err != nil {
+		return err
+	}
+	if len(asked) == 0 {
+		fmt.Fprintln(g.streams.Err, "no alert fires there")
+		return nil
+	}
+	var worst error
+	for i, q := range asked {
+		fmt.Fprintf(g.streams.Err, "incident %d of %d: %s\n", i+1, len(asked), render.Clean(q.Title))
+		if i > 0 && output == "text" {
+			fmt.Fprintln(g.streams.Out)
+		}
+		err := g.answer(ctx, a, q.Question, output, true)
+		if err != nil && ctx.Err() != nil {
+			return err
+		}
+		if worst == nil || code(err) > code(worst) {
+			worst = err
+		}
+	}
+	return worst
 }
 
 // maxQuestion bounds what is read from standard input, in bytes.

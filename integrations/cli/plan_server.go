@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/gumshoe-ai/gumshoe/agent/event"
@@ -85,6 +84,9 @@ func (s *serverPlans) List(ctx context.Context) ([]planner.Record, error) { retu
 // Say implements planDesk.
 func (s *serverPlans) Say(ctx context.Context, id, word, comment string, c app.Caller) (planner.Record, error) {
 	if err := s.as(c); err != nil {
+		return planner.Record{}, err
+	}
+	if _, err := s.c.Plan(ctx, id); err != nil { // the client approves what it has read
 		return planner.Record{}, err
 	}
 	return s.c.Say(ctx, id, word, comment, incident.Person{Surface: session.CLI})
@@ -171,5 +173,5 @@ func (s *serverPlans) ResetBreaker(ctx context.Context, c app.Caller, reason str
 	if err := s.as(c); err != nil {
 		return err
 	}
-	return usage(errors.New("not yet"))
+	return s.c.ResetBreaker(ctx, reason, incident.Person{Surface: session.CLI})
 }

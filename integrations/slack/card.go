@@ -2,6 +2,7 @@ package slack
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -178,8 +179,8 @@ func execution(rec planner.Record) (message, bool) {
 	}
 	if rec.Undoing {
 		b.WriteString("\n*Taken back*")
-		for i := len(rec.Plan.Steps) - 1; i >= 0; i-- {
-			for _, w := range rec.Plan.Steps[i].Undo {
+		for _, s := range slices.Backward(rec.Plan.Steps) {
+			for _, w := range s.Undo {
 				line(w)
 			}
 		}

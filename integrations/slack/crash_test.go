@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/gumshoe-ai/gumshoe/integrations/slack/slacktest"
 )
@@ -20,6 +21,7 @@ func (l *lab) story() {
 	card := l.message(ops, ts, "waits for approval")
 	again := l.slack.Click(bob, card, "Approve")
 	l.message(ops, ts, "done and verified")
+	l.message(ops, ts, "*Plan plan-1*")
 	again()
 	l.slack.Say(ann, ops, ts, "and why is claim train/llama-0-gpu not allocated?")
 	l.until("two answers", func() bool { return l.count(ops, ts, "*Cause*") == 2 })
@@ -55,7 +57,7 @@ func TestKilledBetweenAnyTwoSteps(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("%s-%d", point, nth), func(t *testing.T) {
 				t.Parallel()
-				l := newLab(t)
+				l := newLab(t, func(l *lab) { l.lease = time.Second })
 				var seen atomic.Int64
 				first := l.start(func(p string) bool { return p != point || seen.Add(1) < nth })
 				var heir sync.WaitGroup
@@ -89,7 +91,7 @@ func TestKilledBetweenAnyTwoSteps(t *testing.T) {
 // vanishes in between.
 func TestTwoReplicas(t *testing.T) {
 	t.Parallel()
-	l := newLab(t)
+	l := newLab(t, func(l *lab) { l.lease = time.Second })
 	one := l.start(nil)
 	l.start(nil)
 	l.until("two websockets", func() bool { return l.slack.Connections() == 2 })

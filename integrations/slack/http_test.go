@@ -123,7 +123,7 @@ func TestRequestsThatAreRefused(t *testing.T) {
 // journal.
 func TestWhatCannotBeKeptIsNotAcknowledged(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, func(l *lab) { l.http, l.cfg.Mode = true, slack.ModeHTTP })
+	l := newLab(t, func(l *lab) { l.http, l.lease, l.cfg.Mode = true, time.Second, slack.ModeHTTP })
 	r := l.start(func(p string) bool { return p != "kept" })
 	code, _, err := l.slack.Signed(l.serve(r)+"/slack/commands", "application/x-www-form-urlencoded", []byte("channel_id=C0OPS&user_id=U0ANN&trigger_id=1.2&text=why"), time.Now(), 0)
 	if err != nil || code != http.StatusServiceUnavailable {

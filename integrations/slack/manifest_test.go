@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sigs.k8s.io/yaml"
 
@@ -31,7 +32,7 @@ func needs() map[string][]string {
 // whole story calls, and of the events and the command.
 func TestManifestAsksForWhatIsUsed(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, func(l *lab) { l.cfg.Channels.Default = ops })
+	l := newLab(t, func(l *lab) { l.lease = time.Second })
 	posted := 0
 	first := l.start(func(p string) bool { // a crash has it look for its own messages
 		if p == "posted" {

@@ -159,7 +159,7 @@ func TestWhoMayNotByTheirOwnRights(t *testing.T) {
 
 func TestAPlanExpires(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, func(l *lab) { l.svc.ttl = 700 * time.Millisecond })
+	l := newLab(t, func(l *lab) { l.svc.ttl = 6 * time.Second })
 	l.start(nil)
 	ts, card := l.planned()
 	l.until("the card says so", func() bool {

@@ -82,6 +82,9 @@ type Timing struct {
 	Poll time.Duration
 	// Status is the least time between two edits of a message that tells progress (3 s).
 	Status time.Duration
+	// Route is how long a new incident waits for whoever opened it to say in which
+	// channel it is wanted (2 s).
+	Route time.Duration
 	// Retry is the first delay after a failure (1 s); it doubles up to a minute.
 	Retry time.Duration
 	// Tokens is how often the token files are looked at (10 s).
@@ -97,6 +100,7 @@ func (t Timing) filled() Timing {
 	def(&t.Lease, 15*time.Second)
 	def(&t.Poll, 250*time.Millisecond)
 	def(&t.Status, 3*time.Second)
+	def(&t.Route, 2*time.Second)
 	def(&t.Retry, time.Second)
 	def(&t.Tokens, 10*time.Second)
 	return t

@@ -42,6 +42,7 @@ type lab struct {
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
 	http  bool
+	lease time.Duration
 	log   *slog.Logger
 	out   *output
 }
@@ -82,7 +83,7 @@ func newLab(t *testing.T, change ...func(*lab)) *lab {
 	srv.AddAnyone(slacktest.User{ID: guest, Name: "guest", TeamID: slacktest.Team, Guest: true})
 	srv.AddGroup("S0SRE", bob)
 	srv.AddChannel(ops)
-	l := &lab{t: t, slack: srv, svc: newService(st), dir: dir, out: &output{}}
+	l := &lab{t: t, slack: srv, svc: newService(st), dir: dir, out: &output{}, lease: 10 * time.Second}
 	l.log = slog.New(slog.NewTextHandler(l.out, nil))
 	l.cfg = slack.Config{APIURL: srv.APIURL(), BotTokenFile: l.file("bot", slacktest.BotToken), AppTokenFile: l.file("app", slacktest.AppToken), SigningSecretFile: l.file("secret", slacktest.Secret),
 		Channels: slack.Channels{Default: ops}, Askers: slack.AskersEveryone,
@@ -140,7 +141,7 @@ func (l *lab) start(boundary func(point string) bool) *replica {
 	r := &replica{stop: cancel, done: make(chan struct{}), killed: make(chan struct{})}
 	var dead atomic.Bool
 	o := slack.Options{Config: l.cfg, Service: l.svc, Journal: l.svc.store, Log: l.log,
-		Timing: slack.Timing{Lease: 600 * time.Millisecond, Poll: 10 * time.Millisecond, Status: 30 * time.Millisecond, Retry: 20 * time.Millisecond, Tokens: 30 * time.Millisecond}}
+		Timing: slack.Timing{Lease: l.lease, Poll: 10 * time.Millisecond, Status: 30 * time.Millisecond, Retry: 20 * time.Millisecond, Tokens: 30 * time.Millisecond}}
 	if boundary != nil {
 		o.Boundary = func(point string) error {
 			if dead.Load() {
@@ -177,7 +178,7 @@ func (l *lab) start(boundary func(point string) bool) *replica {
 // until waits for something to be so.
 func (l *lab) until(what string, ok func() bool) {
 	l.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			l.dump()
 			l.t.Fatalf("%s: it did not come", what)

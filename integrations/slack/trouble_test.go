@@ -9,6 +9,7 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/session"
+	"github.com/gumshoe-ai/gumshoe/integrations/alertmanager"
 	"github.com/gumshoe-ai/gumshoe/integrations/slack"
 	"github.com/gumshoe-ai/gumshoe/integrations/slack/slacktest"
 )
@@ -34,6 +35,31 @@ func (l *lab) incident(channel string, alerts ...incident.Alert) (session.Sessio
 		return ts != ""
 	})
 	return sess, ts
+}
+
+// TestTheWebhookNamesTheChannel: the route of the alert's receiver goes before those
+// of this surface.
+func TestTheWebhookNamesTheChannel(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, func(l *lab) { l.slack.AddChannel("C0GPU") })
+	l.start(nil)
+	a := alert("GPUFellOff", "f1", nil)
+	sess, _, err := l.svc.Ask(t.Context(), session.Ask{Question: incident.Question{Alert: &a}, Source: session.Alertmanager, Alerts: []incident.Alert{a}, Links: []session.Link{alertmanager.SlackChannel("C0GPU", "group/0")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.until("a thread of the incident", func() bool {
+		for _, m := range l.slack.Channel("C0GPU") {
+			if l.count("C0GPU", m.TS, "*Cause*") == 1 {
+				got, held, err := l.svc.Linked(t.Context(), slackLink("C0GPU", m.TS))
+				return err == nil && held && got.ID == sess.ID
+			}
+		}
+		return false
+	})
+	if n := len(l.slack.Channel(ops)); n != 0 {
+		t.Errorf("%d messages stand in the channel of the rest", n)
+	}
 }
 
 func TestIncidentsOfAlerts(t *testing.T) {
@@ -163,6 +189,7 @@ func TestARestartPostsNothing(t *testing.T) {
 	l.start(nil)
 	l.slack.Click(bob, card, "Approve")
 	l.message(ops, ts, "done and verified")
+	l.message(ops, ts, "*Plan plan-1*")
 	if n := len(l.slack.Own(ops, ts)); n != before+1 { // how it was executed
 		t.Errorf("%d messages stand in the thread, there were %d", n, before)
 	}

@@ -65,6 +65,9 @@ func (s *Surface) perform(ctx context.Context, c *store.Claim) {
 	err := s.task(ctx, c)
 	cancel()
 	<-beat
+	if s.boundary("ending") != nil {
+		return // as if the process had ended: the lease runs out
+	}
 	// The end is written even while the server drains.
 	end, stop := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer stop()

@@ -39,17 +39,20 @@ func (c *chat) propose(action string, set map[string]string) tea.Cmd {
 		c.note(noteWarn, "there is no answer to make a plan of; ask first, or name a plan: /plan ID")
 		return nil
 	}
-	c.busy = "making a plan: compiled and tried in a dry run"
+	c.busy, c.proposing = "making a plan: compiled and tried in a dry run", true
 	ask := session.PlanAsk{Session: c.session.ID, Run: c.last.ID, Action: action, Set: set, By: c.cfg.By, Source: session.TUI}
 	return func() tea.Msg {
 		r, err := c.svc.Propose(c.ctx, ask)
-		return planMsg{rec: r, err: err, open: true}
+		return planMsg{rec: r, err: err, open: true, made: true}
 	}
 }
 
 func (c *chat) gotPlan(msg planMsg) tea.Cmd {
-	if msg.open {
+	if msg.open || msg.said != "" {
 		c.busy = ""
+	}
+	if msg.made {
+		c.proposing = false
 	}
 	if c.card != nil && msg.said != "" {
 		c.card.busy = false
@@ -205,10 +208,10 @@ func (c *chat) say(id, word, comment string) tea.Cmd {
 		c.card.busy, c.card.note = true, ""
 	}
 	by := c.cfg.By
-	return func() tea.Msg {
+	return c.waiting(func() tea.Msg {
 		r, err := c.svc.Say(c.ctx, id, word, comment, by)
 		return planMsg{rec: r, err: err, said: word}
-	}
+	})
 }
 
 // lines draws the card at the bottom of the flow.
@@ -260,9 +263,11 @@ func (c *chat) cardLines(width, rows int) []string {
 		st = th.accent
 	}
 	lines = append(lines, st.Render(keys))
-	if rows < len(lines) { // what is decided and how stays
-		lines = append([]string{head}, lines[len(lines)-min(rows, len(lines)-1)+1:]...)
-		lines = lines[:min(rows, len(lines))]
+	switch { // in a small window what is decided and how stays
+	case rows == 1:
+		lines = []string{st.Render(clean(r.Plan.ID) + ": " + keys)}
+	case rows < len(lines):
+		lines = append([]string{head}, lines[len(lines)-rows+1:]...)
 	}
 	bar := th.warn.Render("┃ ")
 	for i, l := range lines {

@@ -63,6 +63,10 @@ type chat struct {
 	asking bool
 	// busy is what the service is asked for at the moment, besides a turn.
 	busy string
+	// proposing says that a plan is being made here.
+	proposing bool
+	// settled says that a picture stands on the main screen.
+	settled bool
 
 	card     *card
 	prompt   *wordPrompt
@@ -82,7 +86,7 @@ type chat struct {
 	follow *feed[session.Notice]
 	seen   map[string]uint64
 	wg     sync.WaitGroup
-	drawn  int // rows of the last view
+	frames frames
 	// lastWindow is what the last model turn of a finished question took.
 	lastWindow int
 
@@ -137,7 +141,7 @@ func (c *chat) note(level, text string) { c.add(noteItem{level, text}) }
 
 // Init implements tea.Model.
 func (c *chat) Init() tea.Cmd {
-	cmds := []tea.Cmd{c.loadStatus(), c.loadModels(), c.beginFollow(), c.cfg.Log.next(c.ctx)}
+	cmds := []tea.Cmd{c.settle(), c.loadStatus(), c.loadModels(), c.beginFollow(), c.cfg.Log.next(c.ctx)}
 	if c.cfg.Theme == "auto" {
 		cmds = append(cmds, tea.RequestBackgroundColor)
 	}
@@ -148,6 +152,16 @@ func (c *chat) Init() tea.Cmd {
 		cmds = append(cmds, c.ask(c.cfg.Question))
 	}
 	return tea.Batch(cmds...)
+}
+
+// covered reports whether the alternate screen is in use.
+func (c *chat) covered() bool { return c.full || c.overlay != nil }
+
+// settle waits until the renderer has drawn a picture: lines can be printed only above
+// one that stands, and not on the alternate screen.
+func (c *chat) settle() tea.Cmd {
+	c.settled = false
+	return tea.Tick(stale/3, func(time.Time) tea.Msg { return startMsg{} })
 }
 
 // close ends what reads in the background.
@@ -196,10 +210,13 @@ type (
 		err error
 		// open says that the card was asked for; focus that the person decides now.
 		open, focus bool
+		// made says that the plan was asked for here.
+		made bool
 		// said is the word that was given, if one was.
 		said string
 	}
 	againMsg struct{ what string }
+	startMsg struct{}
 	tickMsg  struct{}
 	flushMsg struct{}
 	showMsg  struct {
@@ -238,6 +255,12 @@ func (c *chat) loadModels() tea.Cmd {
 	}
 }
 
+// waiting says that the person waits for a command.
+func (c *chat) waiting(cmd tea.Cmd) tea.Cmd {
+	c.busy = "asking the service"
+	return cmd
+}
+
 func (c *chat) loadSession(id string) tea.Cmd {
 	return func() tea.Msg {
 		s, err := c.svc.Session(c.ctx, id)
@@ -246,10 +269,10 @@ func (c *chat) loadSession(id string) tea.Cmd {
 }
 
 func (c *chat) resume(id, ask string) tea.Cmd {
-	return func() tea.Msg {
+	return c.waiting(func() tea.Msg {
 		s, err := c.svc.Session(c.ctx, id)
 		return sessionMsg{s: s, err: err, resumed: true, ask: ask}
-	}
+	})
 }
 
 func (c *chat) loadRun(turn, run string) tea.Cmd {

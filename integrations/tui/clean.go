@@ -1,9 +1,12 @@
 package tui
 
 import (
+	"errors"
+	"io"
 	"strings"
 	"unicode"
 
+	"charm.land/lipgloss/v2"
 	"github.com/charmbracelet/x/ansi"
 
 	"github.com/gumshoe-ai/gumshoe/integrations/render"
@@ -68,24 +71,45 @@ func needsCleaning(s string) bool {
 	return false
 }
 
+// hyphen stands for "-" while text is wrapped: names of Kubernetes are full of them,
+// and one that is broken there cannot be copied.
+const hyphen = "\ue000"
+
 // wrap breaks styled text at spaces, and what is longer than a line inside.
 func wrap(s string, width int) []string {
-	if width < 1 {
-		width = 1
-	}
-	return strings.Split(ansi.Wrap(s, width, ""), "\n")
+	s = ansi.Wrap(strings.ReplaceAll(s, "-", hyphen), max(width, 1), "")
+	return strings.Split(carry(strings.ReplaceAll(s, hyphen, "-")), "\n")
 }
+
+// carry closes styles at the end of each line and opens them again on the next, so that
+// a line can be drawn without the one before it.
+func carry(s string) string {
+	if !strings.Contains(s, "\x1b") || !strings.Contains(s, "\n") {
+		return s
+	}
+	var b strings.Builder
+	w := lipgloss.NewWrapWriter(&b)
+	_, err := io.WriteString(w, s)
+	if err = errors.Join(err, w.Close()); err != nil {
+		return s // a strings.Builder takes everything
+	}
+	return b.String()
+}
+
+// cols is how many columns a text may take: terminals count emoji in two ways, and a
+// line that is taken for shorter than it is tears the screen.
+func cols(s string) int { return max(ansi.StringWidth(s), ansi.StringWidthWc(s)) }
 
 // hard breaks each line that is too wide for the screen. The screen's own wrapping is
 // never relied on: it would break the count of rows.
 func hard(lines []string, width int) []string {
 	var out []string
 	for _, l := range lines {
-		if ansi.StringWidth(l) <= width {
+		if cols(l) <= width {
 			out = append(out, l)
 			continue
 		}
-		out = append(out, strings.Split(ansi.Hardwrap(l, max(width, 1), true), "\n")...)
+		out = append(out, strings.Split(carry(ansi.HardwrapWc(l, max(width, 1), true)), "\n")...)
 	}
 	return out
 }

@@ -103,13 +103,13 @@ func (c *chat) help() overlay {
 
 func (c *chat) showTools() tea.Cmd {
 	th, width := c.th, c.textWidth()
-	return func() tea.Msg {
+	return c.waiting(func() tea.Msg {
 		all, err := c.svc.Toolsets(c.ctx)
 		if err != nil {
 			return showMsg{err: err}
 		}
 		return showMsg{it: textItem{toolLines(th, all, width)}}
-	}
+	})
 }
 
 func toolLines(th theme, all []session.Toolset, width int) []string {
@@ -141,7 +141,7 @@ func (c *chat) plan(args []string) tea.Cmd {
 	}
 	if strings.HasPrefix(args[0], "plan-") {
 		c.card = nil
-		return c.loadPlan(args[0], true, true)
+		return c.waiting(c.loadPlan(args[0], true, true))
 	}
 	set := map[string]string{}
 	for _, a := range args[1:] {
@@ -157,7 +157,7 @@ func (c *chat) plan(args []string) tea.Cmd {
 
 func (c *chat) listPlans() tea.Cmd {
 	th, now := c.th, c.cfg.Now()
-	return func() tea.Msg {
+	return c.waiting(func() tea.Msg {
 		all, err := c.svc.Plans(c.ctx)
 		if err != nil {
 			return openMsg{err: err}
@@ -170,10 +170,10 @@ func (c *chat) listPlans() tea.Cmd {
 			if b.State == incident.PlanPending {
 				line += th.warn.Render(fmt.Sprintf("  %d of %d, %s left", b.Approvals, b.Needed, left(b.Expires.Sub(now))))
 			}
-			es = append(es, entry{line: line, pick: func() tea.Cmd { return c.loadPlan(b.ID, true, true) }})
+			es = append(es, entry{line: line, pick: func() tea.Cmd { return c.waiting(c.loadPlan(b.ID, true, true)) }})
 		}
 		return openMsg{o: newList(fmt.Sprintf("plans (%d)", len(es)), es)}
-	}
+	})
 }
 
 func waits(r planner.Record) int {
@@ -188,7 +188,7 @@ func (c *chat) toApprove(args []string) tea.Cmd {
 	switch {
 	case len(args) > 0 && (c.card == nil || c.card.rec.Plan.ID != args[0]):
 		c.card = nil
-		return c.loadPlan(args[0], true, true)
+		return c.waiting(c.loadPlan(args[0], true, true))
 	case c.card == nil:
 		c.note(noteWarn, "no plan waits here; /plans lists all")
 		return nil
@@ -231,10 +231,10 @@ func (c *chat) undo(cmd command) tea.Cmd {
 		return nil
 	}
 	by := c.cfg.By
-	return func() tea.Msg {
+	return c.waiting(func() tea.Msg {
 		r, err := c.svc.Undo(c.ctx, id, why, by)
 		return planMsg{rec: r, err: err, open: true}
-	}
+	})
 }
 
 func (c *chat) showBooks(args []string) tea.Cmd {
@@ -243,7 +243,7 @@ func (c *chat) showBooks(args []string) tea.Cmd {
 		c.note(noteInfo, "runbooks that named causes here: "+firstOf(strings.Join(c.namedBooks(), ", "), "none"))
 		return nil
 	}
-	return func() tea.Msg {
+	return c.waiting(func() tea.Msg {
 		all, err := c.cfg.Runbooks.Books(c.ctx)
 		if err != nil {
 			return openMsg{err: err}
@@ -265,7 +265,7 @@ func (c *chat) showBooks(args []string) tea.Cmd {
 		l := newList(fmt.Sprintf("runbooks (%d)", len(es)), es)
 		l.stay = true
 		return openMsg{o: l}
-	}
+	})
 }
 
 func (c *chat) namedBooks() []string {
@@ -282,7 +282,7 @@ func (c *chat) namedBooks() []string {
 
 func (c *chat) listSessions(text string) tea.Cmd {
 	th := c.th
-	return func() tea.Msg {
+	return c.waiting(func() tea.Msg {
 		all, err := c.svc.Sessions(c.ctx, session.Filter{Text: text, Limit: 200})
 		if err != nil && len(all) == 0 {
 			return openMsg{err: err}
@@ -294,7 +294,7 @@ func (c *chat) listSessions(text string) tea.Cmd {
 			es = append(es, entry{line: line, text: sessionText(s), pick: func() tea.Cmd { return c.resume(s.ID, "") }})
 		}
 		return openMsg{o: newList(fmt.Sprintf("conversations (%d)", len(es)), es)}
-	}
+	})
 }
 
 func sessionText(s session.Session) string {
@@ -346,14 +346,17 @@ func (c *chat) switchModel(args []string) tea.Cmd {
 		return nil
 	}
 	id, by := c.session.ID, c.cfg.By
-	return func() tea.Msg {
+	return c.waiting(func() tea.Msg {
 		s, err := c.svc.SetModel(c.ctx, id, name, by)
 		if err != nil {
 			return showMsg{err: err}
 		}
-		return sessionMsg{s: s}
-	}
+		return modelMsg{s}
+	})
 }
+
+// modelMsg has the session whose model was switched.
+type modelMsg struct{ s session.Session }
 
 func (c *chat) modeCommand(args []string) {
 	if len(args) == 0 {
@@ -369,7 +372,7 @@ func (c *chat) modeCommand(args []string) {
 
 func (c *chat) doctor() tea.Cmd {
 	th, width := c.th, c.textWidth()
-	return func() tea.Msg {
+	return c.waiting(func() tea.Msg {
 		s, err := c.svc.Status(c.ctx)
 		if err != nil {
 			return showMsg{err: err}
@@ -386,7 +389,7 @@ func (c *chat) doctor() tea.Cmd {
 			fmt.Sprintf("  work       %d running, %d queued, %d plans wait", s.Running, s.Queued, s.Pending), "",
 		}
 		return showMsg{it: textItem{append(lines, toolLines(th, all, width)...)}}
-	}
+	})
 }
 
 // modelName is the model that answers in this conversation.

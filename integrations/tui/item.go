@@ -152,8 +152,7 @@ func questionText(q incident.Question) string {
 // answer writes a report: the rows of every surface, the chain as a tree, and the
 // lines of the series that decided.
 func answer(th theme, r incident.Report, width int) []string {
-	text := render.Text(r, render.TextOptions{Width: width, Color: true, Bare: true})
-	out := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	out := rows(width, func(w int) string { return render.Text(r, render.TextOptions{Width: w, Color: true, Bare: true}) })
 	if chain := chainTree(th, r.Diagnosis.Chain); len(chain) > 0 {
 		out = append(out, labelled(th, "Chain", chain, width)...)
 	}
@@ -166,11 +165,30 @@ func answer(th theme, r incident.Report, width int) []string {
 // labelCols is where text begins behind a label; render uses the same.
 const labelCols = 12
 
+// narrow is the width below which labels stand on lines of their own.
+const narrow = 48
+
+// rows splits what render wrote. In a narrow window it is written without wrapping and
+// wrapped here, below its labels.
+func rows(width int, text func(width int) string) []string {
+	if width >= narrow {
+		return strings.Split(strings.TrimRight(text(width), "\n"), "\n")
+	}
+	var out []string
+	for l := range strings.SplitSeq(strings.TrimRight(text(0), "\n"), "\n") {
+		if label := ansi.Cut(l, 0, labelCols); strings.TrimSpace(ansi.Strip(label)) != "" {
+			out = append(out, strings.TrimRight(label, " "))
+		}
+		out = append(out, indent(wrap(ansi.Cut(l, labelCols, ansi.StringWidth(l)), max(width-2, 8)), "  ")...)
+	}
+	return out
+}
+
 // labelled writes lines behind a label.
 func labelled(th theme, label string, lines []string, width int) []string {
 	var out []string
 	pad := labelCols
-	if width < 48 {
+	if width < narrow {
 		pad = 2
 		out = append(out, th.accent.Render(label))
 		label = ""
@@ -231,12 +249,11 @@ func planView(r planner.Record, now time.Time) render.PlanView {
 }
 
 func planCardLines(th theme, r planner.Record, now time.Time, width int) []string {
-	text := render.Plan(planView(r, now), render.TextOptions{Width: width, Color: true})
-	out := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	out := rows(width, func(w int) string { return render.Plan(planView(r, now), render.TextOptions{Width: w, Color: true}) })
 	if diff := strings.TrimRight(render.PlanDiff(r.Plan), "\n"); diff != "" {
 		var lines []string
 		pad := labelCols
-		if width < 48 {
+		if width < narrow {
 			pad = 2
 		}
 		for l := range strings.SplitSeq(diff, "\n") {

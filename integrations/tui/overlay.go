@@ -128,7 +128,7 @@ func (v *viewer) layout() {
 	v.wrapped = v.wrapped[:0]
 	for _, l := range v.lines {
 		if v.f.match(ansi.Strip(l)) {
-			v.wrapped = append(v.wrapped, hard([]string{l}, max(v.width-1, 1))...)
+			v.wrapped = append(v.wrapped, hard(wrap(l, max(v.width-1, 1)), max(v.width-1, 1))...)
 		}
 	}
 	v.clamp()

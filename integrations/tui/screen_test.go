@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"flag"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -251,6 +252,14 @@ func (v *terminal) say(line string) {
 	v.press("\r")
 }
 
+// answered waits until an answer stands and nothing is at work.
+func (v *terminal) answered() string {
+	v.t.Helper()
+	return v.until("shows an answer", func(s string) bool {
+		return strings.Contains(s, "run-") && !strings.ContainsAny(s, "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏") && !strings.Contains(s, "sending")
+	})
+}
+
 // end waits for the end of the chat.
 func (v *terminal) end() {
 	v.t.Helper()
@@ -285,35 +294,52 @@ var volatile = []struct {
 	{regexp.MustCompile(`run-[0-9a-f]{16}`), "run-0123456789abcdef"},
 	{regexp.MustCompile(`s-[0-9a-f]{16}`), "s-0123456789abcdef"},
 	{regexp.MustCompile(`plan-[0-9a-z]+`), "plan-0123456789"},
-	{regexp.MustCompile(`sha256:[0-9a-f]+`), "sha256:0"},
+	{regexp.MustCompile(`sha256:[0-9a-f]+(\n *[0-9a-f]{4,}\n)?`), "sha256:0\n"},
 	{regexp.MustCompile(`\d+\.\ds`), "0.0s"},
 	{regexp.MustCompile(`\d{4}-\d\d-\d\d \d\d:\d\d`), "2026-11-28 01:00"},
 	{regexp.MustCompile(`in \d+h\d+m\d*s?`), "in 1h00m"},
 }
 
-// golden compares a screen with the one that is kept.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	for _, v := range volatile {
-		got = v.re.ReplaceAllString(got, v.to)
+// golden waits until the screen is the one that is kept. The clock and the ids of the
+// service are the real ones and are written over.
+func (v *terminal) golden(name string, screen func() string) {
+	v.t.Helper()
+	still := func() string {
+		got := screen()
+		for _, x := range volatile {
+			got = x.re.ReplaceAllString(got, x.to)
+		}
+		return got + "\n"
 	}
-	got += "\n"
 	file := filepath.Join("testdata", name+".txt")
 	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			t.Fatal(err)
+		for quiet := false; !quiet; { // until nothing is drawn any more
+			select {
+			case <-v.wrote:
+			case <-time.After(time.Second):
+				quiet = true
+			}
 		}
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			v.t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(still()), 0o644); err != nil {
+			v.t.Fatal(err)
 		}
 		return
 	}
 	want, err := os.ReadFile(file)
 	if err != nil {
-		t.Fatal(err)
+		v.t.Fatal(err)
 	}
-	if d := cmp.Diff(string(want), got); d != "" {
-		t.Errorf("%s (-want +got):\n%s", name, d)
+	late := time.After(patience)
+	for still() != string(want) {
+		select {
+		case <-v.wrote:
+		case <-late:
+			v.t.Errorf("%s (-want +got):\n%s", name, cmp.Diff(string(want), still()))
+			return
+		}
 	}
 }
 
@@ -339,4 +365,14 @@ func TestStory(t *testing.T) {
 	t.Log(v.all())
 	v.press(ctrlC)
 	v.end()
+}
+
+// resize changes the window, and says so in the terminal's own words (in-band resize,
+// mode 2048).
+func (v *terminal) resize(width, height int) {
+	v.t.Helper()
+	v.mu.Lock()
+	v.emu.Resize(width, height)
+	v.mu.Unlock()
+	v.press(fmt.Sprintf("\x1b[48;%d;%d;0;0t", height, width))
 }

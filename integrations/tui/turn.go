@@ -68,8 +68,9 @@ func (t *turn) restart(run string) {
 	*t = turn{Turn: q, asked: asked, stopping: t.stopping}
 }
 
-// take folds one event.
-func (t *turn) take(told session.Told, th theme, width int) {
+// take folds one event. now is when it came: the event's own time may be that of a
+// recorded cluster.
+func (t *turn) take(told session.Told, now time.Time, th theme, width int) {
 	e := told.Event
 	if told.Seq > 0 {
 		if told.Seq <= t.seq {
@@ -86,7 +87,7 @@ func (t *turn) take(told session.Told, th theme, width int) {
 		t.phase = clean(e.Phase)
 	case event.ToolStarted:
 		if e.Call != nil && t.look(e.Call.ID) == nil {
-			t.looks = append(t.looks, &look{id: clean(e.Call.ID), tool: clean(e.Call.Tool), args: argsLine(e.Call.Args), by: clean(e.Call.By), begun: e.At})
+			t.looks = append(t.looks, &look{id: clean(e.Call.ID), tool: clean(e.Call.Tool), args: argsLine(e.Call.Args), by: clean(e.Call.By), begun: now})
 		}
 	case event.ToolFinished:
 		if e.Evidence != nil {
@@ -149,7 +150,7 @@ func (t *turn) look(id string) *look {
 func (t *turn) finish(e incident.Evidence) {
 	l := t.look(e.ID)
 	if l == nil { // followed from the middle
-		l = &look{id: clean(e.ID), tool: clean(e.Tool), args: argsLine(string(e.Args)), begun: e.At}
+		l = &look{id: clean(e.ID), tool: clean(e.Tool), args: argsLine(string(e.Args))}
 		t.looks = append(t.looks, l)
 	}
 	l.done, l.millis, l.err, l.text = true, e.Millis, clean(e.Error), e.Text
@@ -191,8 +192,12 @@ func took(d time.Duration) string {
 	}
 }
 
+// farthest is the last column of what stands at the right edge; render uses the same.
+const farthest = 120
+
 // lookLine is a call on one line: mark, name, arguments, time and id.
 func lookLine(th theme, l *look, now time.Time, width int) string {
+	width = min(width, farthest)
 	mark, end := th.good.Render("✓"), ""
 	switch {
 	case !l.done:

@@ -18,7 +18,14 @@ import (
 
 // Update implements tea.Model.
 func (c *chat) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	was := c.covered()
 	cmd := c.handle(msg)
+	if c.quitting { // what was said stays in the scrollback
+		c.full, c.overlay = false, nil
+	}
+	if was && !c.covered() {
+		cmd = tea.Batch(cmd, c.settle())
+	}
 	return c, tea.Batch(cmd, c.deliver(), c.tick())
 }
 
@@ -29,7 +36,9 @@ func (c *chat) handle(msg tea.Msg) tea.Cmd {
 	case tea.PasteMsg:
 		return c.paste(msg.Content)
 	case tea.WindowSizeMsg:
-		c.resize(msg.Width, msg.Height)
+		if msg.Width > 0 && msg.Height > 0 { // some terminals say 0 while they move
+			c.resize(msg.Width, msg.Height)
+		}
 	case tea.ColorProfileMsg:
 		if c.cfg.Profile == nil && c.cfg.env("NO_COLOR") == "" {
 			c.profile = msg.Profile
@@ -37,6 +46,8 @@ func (c *chat) handle(msg tea.Msg) tea.Cmd {
 	case tea.BackgroundColorMsg:
 		c.dark = msg.IsDark()
 		c.th = newTheme(c.cfg.Theme, c.dark)
+	case startMsg:
+		c.settled = true
 	case tickMsg:
 		c.ticking = false
 	case flushMsg:
@@ -67,6 +78,10 @@ func (c *chat) handle(msg tea.Msg) tea.Cmd {
 		if msg.err == nil {
 			c.models = msg.m
 		}
+	case modelMsg:
+		c.busy = ""
+		c.note(noteInfo, "this conversation uses "+firstOf(msg.s.Model, "the configured model"))
+		return c.adopt(msg.s)
 	case planMsg:
 		return c.gotPlan(msg)
 	case objectsMsg:
@@ -161,7 +176,7 @@ func (c *chat) adopt(s session.Session) tea.Cmd {
 	known := c.session.Plans
 	c.session = s
 	for _, id := range s.Plans {
-		if !slices.Contains(known, id) && (c.card == nil || c.card.rec.Plan.ID != id) && c.busy == "" {
+		if !slices.Contains(known, id) && (c.card == nil || c.card.rec.Plan.ID != id) && !c.proposing {
 			cmds = append(cmds, c.loadPlan(id, true, false))
 		}
 	}
@@ -214,7 +229,7 @@ func (c *chat) told(msg toldMsg) tea.Cmd {
 		return nil
 	}
 	for _, e := range msg.b.items {
-		t.take(e, c.th, c.textWidth()-2)
+		t.take(e, c.cfg.Now(), c.th, c.textWidth()-2)
 	}
 	switch {
 	case t.ended:
@@ -315,6 +330,9 @@ func (c *chat) interrupt() tea.Cmd {
 }
 
 func (c *chat) gotSession(msg sessionMsg) tea.Cmd {
+	if msg.resumed {
+		c.busy = ""
+	}
 	if msg.err != nil {
 		if c.turn != nil {
 			c.turn.stopping = false
@@ -348,6 +366,9 @@ func (c *chat) resumed(s session.Session, ask string) tea.Cmd {
 	}
 	for _, t := range s.Turns[max(len(s.Turns)-1, 0):] {
 		delete(c.seen, "turn."+t.ID)
+	}
+	if n := len(s.Plans); n > 0 { // the older ones are in /plans
+		c.session = session.Session{ID: s.ID, Plans: s.Plans[:n-1]}
 	}
 	cmds := []tea.Cmd{c.adopt(s)}
 	if ask != "" {

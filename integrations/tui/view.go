@@ -18,13 +18,12 @@ func (c *chat) View() tea.View {
 		return v
 	}
 	if c.quitting {
-		c.drawn = 0
 		return tea.NewView("")
 	}
 	rows := c.height
 	full := c.full && !c.out.flying
 	if !full {
-		rows = max(c.height-1, 1)
+		rows = c.room()
 	}
 	lines, at := c.tail(rows)
 	if full {
@@ -32,7 +31,7 @@ func (c *chat) View() tea.View {
 		at += len(above)
 		lines = append(above, lines...)
 	}
-	c.drawn = len(lines)
+	c.frames.saw(len(lines))
 	v := tea.NewView(strings.Join(lines, "\n"))
 	v.AltScreen = full
 	v.WindowTitle = "gumshoe"

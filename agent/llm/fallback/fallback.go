@@ -27,7 +27,8 @@ type Switch struct {
 // caller asks again), a cancellation.
 //
 // Each request starts with the first model, so that a passing trouble does not
-// move a run for good. A Chain is safe for concurrent use if its models are.
+// move a run for good. Parts of any model but the first say whose they are, so that
+// the prices of the one that answered are counted. A Chain is safe for concurrent use if its models are.
 type Chain struct {
 	models   []llm.Model
 	onSwitch func(Switch)
@@ -67,7 +68,18 @@ func (c *Chain) Stream(ctx context.Context, req llm.Request) iter.Seq2[llm.Part,
 	return func(yield func(llm.Part, error) bool) {
 		var said []string
 		for i, m := range c.models {
-			failed, ended := ask(ctx, m, req, i == len(c.models)-1, said, yield)
+			var from *llm.Info
+			if i > 0 { // the first is the one that Info names
+				info := m.Info()
+				from = &info
+			}
+			tagged := func(p llm.Part, err error) bool {
+				if err == nil {
+					p.Model = from
+				}
+				return yield(p, err)
+			}
+			failed, ended := ask(ctx, m, req, i == len(c.models)-1, said, tagged)
 			if ended {
 				return
 			}

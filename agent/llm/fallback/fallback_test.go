@@ -83,6 +83,9 @@ func TestChain(t *testing.T) {
 			if got.Text != tc.want {
 				t.Errorf("text %q, want %q", got.Text, tc.want)
 			}
+			if second := got.Model != nil && got.Model.Name == "two"; second != (tc.want == "two") || got.Model != nil && !second {
+				t.Errorf("the answer is said to be of %+v", got.Model)
+			}
 			var want []llm.ErrorKind
 			if tc.switched != "" {
 				want = append(want, tc.switched)

@@ -22,8 +22,14 @@ const key = "key-canary-1234"
 
 func open(t *testing.T, name, url, apiKey string) *langchain.Model {
 	t.Helper()
-	m, err := langchain.New(langchain.Config{Name: name, BaseURL: url, APIKey: apiKey, Idle: 500 * time.Millisecond, Wait: 5 * time.Second,
-		Retry: transport.Policy{Pause: time.Millisecond, Longest: 2 * time.Second}})
+	return with(t, langchain.Config{Name: name, BaseURL: url, APIKey: apiKey})
+}
+
+func with(t *testing.T, c langchain.Config) *langchain.Model {
+	t.Helper()
+	c.Idle, c.Wait = 500*time.Millisecond, 5*time.Second
+	c.Retry = transport.Policy{Pause: time.Millisecond, Longest: 2 * time.Second}
+	m, err := langchain.New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,6 +43,13 @@ func TestContract(t *testing.T) {
 			llmtest.Run(t, func(t *testing.T, url string) llm.Model { return open(t, name, url, key) }, llmtest.Options{WholeTurn: true})
 		})
 	}
+}
+
+// TestModelsPage in llmtest runs the suite for each of the other providers.
+func TestContractOfAnthropic(t *testing.T) {
+	llmtest.Run(t, func(t *testing.T, url string) llm.Model {
+		return with(t, langchain.Config{Provider: langchain.Anthropic, Name: "m", BaseURL: url, APIKey: key})
+	}, llmtest.Options{WholeTurn: true, Wire: llmtest.Anthropic()})
 }
 
 func TestNoKeyMeansNoCredentials(t *testing.T) {

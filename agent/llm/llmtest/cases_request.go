@@ -25,7 +25,14 @@ func requestCases() []contract {
 		{Role: llm.Tool, CallID: "c3", Name: "g", Text: "x <&> \"y\" 中"},
 	}
 	schema := json.RawMessage(`{"type":"object","properties":{"x":{"type":"integer","minimum":1}},"required":["x"],"additionalProperties":false}`)
+	unlimited := sends("no limit of the answer", llm.Request{}, func(t *testing.T, r Request) {
+		if r.Fields["max_tokens"] != nil || r.Fields["max_completion_tokens"] != nil {
+			t.Errorf("a limit was sent: %s", r.Fields)
+		}
+	})
+	unlimited.not = func(w *Wire) string { return w.wantsLimit }
 	return []contract{
+		unlimited,
 		sends("temperature zero", llm.Request{}, func(t *testing.T, r Request) { number(t, r, "temperature", 0) }),
 		sends("temperature", llm.Request{Temperature: 0.25}, func(t *testing.T, r Request) { number(t, r, "temperature", 0.25) }),
 		sends("limit of the answer", llm.Request{MaxTokens: 321}, func(t *testing.T, r Request) {
@@ -34,11 +41,6 @@ func requestCases() []contract {
 				field = "max_completion_tokens"
 			}
 			number(t, r, field, 321)
-		}),
-		sends("no limit of the answer", llm.Request{}, func(t *testing.T, r Request) {
-			if r.Fields["max_tokens"] != nil || r.Fields["max_completion_tokens"] != nil {
-				t.Errorf("a limit was sent: %s", r.Fields)
-			}
 		}),
 		sends("conversation", llm.Request{System: "be brief", Messages: talk}, func(t *testing.T, r Request) {
 			if r.System != "be brief" || len(r.Messages) != len(talk) {
@@ -87,11 +89,7 @@ func requestCases() []contract {
 			}
 		}),
 		sends("required tool", llm.Request{Tools: []llm.ToolDef{{Name: "f"}, {Name: "g"}}, Require: "g"}, func(t *testing.T, r Request) {
-			var choice struct {
-				Type     string
-				Function struct{ Name string }
-			}
-			if err := json.Unmarshal(r.Fields["tool_choice"], &choice); err != nil || choice.Type != "function" || choice.Function.Name != "g" {
+			if r.Require != "g" {
 				t.Errorf("tool_choice %s", r.Fields["tool_choice"])
 			}
 		}),

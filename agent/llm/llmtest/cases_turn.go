@@ -67,7 +67,7 @@ func callCases() []contract {
 			piece(`"index":0,"id":"c1","function":{"name":"f","arguments":{"x":1}}`)),
 		{name: "empty arguments", script: []Step{Reply(Answer{Calls: []llm.Call{call("c1", "f", "")}, Input: 11, Output: 7})},
 			want: turn(llm.FinishCalls, call("c1", "f", ""))},
-		{name: "invalid arguments", script: []Step{Reply(Answer{Calls: []llm.Call{call("c1", "f", `{"x":`)}, Input: 11, Output: 7})},
+		{name: "invalid arguments", not: func(w *Wire) string { return w.objects }, script: []Step{Reply(Answer{Calls: []llm.Call{call("c1", "f", `{"x":`)}, Input: 11, Output: 7})},
 			want: turn(llm.FinishCalls, call("c1", "f", `{"x":`))},
 		{name: "unknown tool", req: llm.Request{Tools: []llm.ToolDef{{Name: "f"}}},
 			script: []Step{Reply(Answer{Calls: []llm.Call{call("c1", "invented", `{}`)}, Input: 11, Output: 7})},
@@ -107,7 +107,7 @@ func textCases() []contract {
 		{name: "error field of null", wire: true, script: []Step{ends("stop", `{"error":null,"choices":[{"index":0,"delta":{"content":"a"}}]}`, `{"error": {}, "choices":[{"index":0,"delta":{"content":"b"}}]}`)}, want: said("ab")},
 		{name: "reasoning_content", script: []Step{Reply(Answer{Reasoning: "hm", Text: "a", Input: 11, Output: 7})},
 			want: llm.Turn{Reasoning: "hm", Text: "a", Input: 11, Output: 7, Reason: llm.FinishStop}},
-		{name: "reasoning", script: []Step{Do(func(x *Exchange) {
+		{name: "reasoning", not: chatOnly, script: []Step{Do(func(x *Exchange) {
 			if !x.Request.Stream {
 				x.Status(200, "application/json", `{"choices":[{"index":0,"message":{"role":"assistant","reasoning":"hm","content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":11,"completion_tokens":7}}`)
 				return

@@ -3,6 +3,7 @@ package llmtest
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,6 +20,10 @@ type Options struct {
 	// Recorded: the model answers from a record, so that what happens while an
 	// answer arrives cannot be seen.
 	Recorded bool
+	// Wire is the protocol that is spoken; nil means OpenAI.
+	Wire *Wire
+	// Told hears of each case: how it ended, or why it does not apply. It may be nil.
+	Told func(name string, passed bool, why string)
 }
 
 // patience bounds the wait for things that should happen at once.
@@ -36,6 +41,8 @@ type contract struct {
 	partial string
 	// wire: the script is bytes of a stream.
 	wire bool
+	// not says why the case does not apply to a protocol; empty means that it does.
+	not func(*Wire) string
 	// anyUsage leaves the token counts out of the comparison.
 	anyUsage bool
 	check    func(t *testing.T, srv *Server, turn llm.Turn, err *llm.Error)
@@ -49,30 +56,64 @@ type contract struct {
 // looks for goroutines that are left behind.
 func Run(t *testing.T, open func(t *testing.T, baseURL string) llm.Model, o Options) {
 	t.Helper()
+	if o.Wire == nil {
+		o.Wire = OpenAI()
+	}
 	var cases []contract
-	for _, list := range [][]contract{callCases(), textCases(), streamErrorCases(), httpErrorCases(), requestCases()} {
+	for _, list := range [][]contract{callCases(), textCases(), streamErrorCases(), httpErrorCases(), requestCases(), o.Wire.more} {
 		cases = append(cases, list...)
 	}
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			if c.wire && o.WholeTurn {
-				t.Skip("the model asks for whole turns")
+	run := func(name, not string, f func(t *testing.T)) {
+		passed := t.Run(name, func(t *testing.T) {
+			if not != "" {
+				t.Skip(not)
 			}
-			srv := NewServer(t, c.script...)
-			c.verify(t, srv, open(t, srv.URL))
+			f(t)
+		})
+		if o.Told != nil {
+			o.Told(name, passed && not == "", not)
+		}
+	}
+	const whole = "the model is asked for whole turns"
+	for _, c := range cases {
+		not := ""
+		switch {
+		case c.wire && o.WholeTurn:
+			not = whole
+		case c.not != nil:
+			not = c.not(o.Wire)
+		}
+		run(c.name, not, func(t *testing.T) {
+			srv := NewWireServer(t, o.Wire, c.script...)
+			c.on(o.Wire).verify(t, srv, open(t, srv.URL))
 		})
 	}
 	if o.Recorded {
 		return
 	}
-	t.Run("cancel before the first part", func(t *testing.T) { cancelEarly(t, open) })
-	t.Run("cancel between retries", func(t *testing.T) { cancelRetry(t, open) })
+	run("cancel before the first part", "", func(t *testing.T) { cancelEarly(t, open, o.Wire) })
+	run("cancel between retries", "", func(t *testing.T) { cancelRetry(t, open, o.Wire) })
+	streams := ""
 	if o.WholeTurn {
-		return
+		streams = whole
 	}
-	t.Run("cancel mid-stream", func(t *testing.T) { cancelMid(t, open) })
-	t.Run("break mid-stream", func(t *testing.T) { breakMid(t, open) })
-	t.Run("parts arrive as they come", func(t *testing.T) { arrive(t, open) })
+	run("cancel mid-stream", streams, func(t *testing.T) { cancelMid(t, open) })
+	run("break mid-stream", streams, func(t *testing.T) { breakMid(t, open) })
+	run("parts arrive as they come", streams, func(t *testing.T) { arrive(t, open) })
+}
+
+// on is a case as a protocol can show it.
+func (c contract) on(w *Wire) contract {
+	if w.objects == "" {
+		return c
+	}
+	c.want.Calls = slices.Clone(c.want.Calls)
+	for i, call := range c.want.Calls {
+		if call.Args == "" { // an object cannot be nothing
+			c.want.Calls[i].Args = "{}"
+		}
+	}
+	return c
 }
 
 func (c contract) verify(t *testing.T, srv *Server, m llm.Model) {
@@ -179,9 +220,9 @@ func wantCancelled(t *testing.T, err error) {
 
 type opener func(t *testing.T, baseURL string) llm.Model
 
-func cancelEarly(t *testing.T, open opener) {
+func cancelEarly(t *testing.T, open opener, wire *Wire) {
 	step, came, gone := hanging("")
-	srv := NewServer(t, step)
+	srv := NewWireServer(t, wire, step)
 	m := open(t, srv.URL)
 	before := goleak.IgnoreCurrent()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -192,10 +233,10 @@ func cancelEarly(t *testing.T, open opener) {
 	settled(t, before)
 }
 
-func cancelRetry(t *testing.T, open opener) {
+func cancelRetry(t *testing.T, open opener, wire *Wire) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	srv := NewServer(t, Do(func(x *Exchange) {
+	srv := NewWireServer(t, wire, Do(func(x *Exchange) {
 		x.w.Header().Set("Retry-After", "2")
 		x.Status(429, "application/json", `{"error":{"message":"slow down"}}`)
 		cancel()

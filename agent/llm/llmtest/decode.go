@@ -34,6 +34,7 @@ type wireRequest struct {
 			Parameters  json.RawMessage `json:"parameters"`
 		} `json:"function"`
 	} `json:"tools"`
+	ToolChoice    json.RawMessage `json:"tool_choice"`
 	StreamOptions struct {
 		IncludeUsage bool `json:"include_usage"`
 	} `json:"stream_options"`
@@ -49,6 +50,13 @@ func decode(body []byte) (Request, error) {
 	req := Request{Model: w.Model, Stream: w.Stream, Usage: w.StreamOptions.IncludeUsage}
 	if err := json.Unmarshal(body, &req.Fields); err != nil {
 		return Request{}, err
+	}
+	var choice struct {
+		Type     string
+		Function struct{ Name string }
+	}
+	if json.Unmarshal(w.ToolChoice, &choice) == nil && choice.Type == "function" {
+		req.Require = choice.Function.Name
 	}
 	for i, m := range w.Messages {
 		text, err := content(m.Content)

@@ -22,6 +22,7 @@ type Exchange struct {
 	// Done is closed when the client has gone.
 	Done <-chan struct{}
 
+	wire   *Wire
 	w      http.ResponseWriter
 	closed <-chan struct{}
 	opened bool
@@ -79,6 +80,10 @@ func (x *Exchange) Reply(a Answer) {
 			a.Calls[i].ID = fmt.Sprintf("call_%d_%d", x.Number, i)
 		}
 	}
+	if x.Request.Stream && !x.wire.streams {
+		x.Status(http.StatusBadRequest, "application/json", `{"error":{"message":"this scripted server gives whole turns only"}}`)
+		return
+	}
 	if a.Finish == "" {
 		a.Finish = "stop"
 		if len(a.Calls) > 0 {
@@ -87,7 +92,7 @@ func (x *Exchange) Reply(a Answer) {
 	}
 	x.count(&a)
 	if !x.Request.Stream {
-		x.whole(a)
+		x.wire.whole(x, a)
 		return
 	}
 	for _, piece := range pieces(a.Reasoning, a.OneLine) {
@@ -125,8 +130,8 @@ func (x *Exchange) count(a *Answer) {
 	}
 }
 
-// whole sends a turn in one JSON document.
-func (x *Exchange) whole(a Answer) {
+// wholeChat sends a turn in one JSON document of the chat-completions protocol.
+func wholeChat(x *Exchange, a Answer) {
 	message := map[string]any{"role": "assistant", "content": a.Text}
 	if a.Reasoning != "" {
 		message["reasoning_content"] = a.Reasoning
@@ -144,6 +149,11 @@ func (x *Exchange) whole(a Answer) {
 	if !a.NoUsage {
 		doc["usage"] = map[string]any{"prompt_tokens": a.Input, "completion_tokens": a.Output, "total_tokens": a.Input + a.Output}
 	}
+	x.document(doc)
+}
+
+// document sends JSON with status 200.
+func (x *Exchange) document(doc any) {
 	body, err := json.Marshal(doc)
 	if err != nil {
 		x.Status(http.StatusInternalServerError, "text/plain", err.Error())

@@ -1,6 +1,6 @@
 // Package llmtest holds what tests of language models need: a scripted server
-// that speaks the OpenAI chat-completions protocol over real HTTP, and the
-// contract suite that every adapter passes.
+// that speaks the OpenAI chat-completions protocol, or Anthropic's, over real HTTP,
+// and the contract suite that every adapter passes.
 //
 // A script is a list of steps; each request consumes one. A request after the
 // last step fails the test and is answered with status 500.
@@ -37,11 +37,14 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/llm"
 )
 
-// Server is a scripted model behind the OpenAI chat-completions protocol. It
-// is safe for use by several clients at once; they share the script.
+// Server is a scripted model behind one of the protocols. It is safe for use by
+// several clients at once; they share the script.
 type Server struct {
-	// URL is the base URL for clients; requests go to URL + "/chat/completions".
+	// URL is the base URL for clients; requests go to URL + "/chat/completions", or to
+	// what the protocol has in its place.
 	URL string
+
+	wire *Wire
 
 	t      testing.TB
 	closed chan struct{}
@@ -52,10 +55,17 @@ type Server struct {
 	requests []Request
 }
 
-// NewServer starts a server that is stopped when the test ends.
+// NewServer starts a server of the chat-completions protocol that is stopped when the
+// test ends.
 func NewServer(t testing.TB, script ...Step) *Server {
 	t.Helper()
-	s := &Server{t: t, closed: make(chan struct{}), script: script}
+	return NewWireServer(t, OpenAI(), script...)
+}
+
+// NewWireServer starts a server of a protocol.
+func NewWireServer(t testing.TB, wire *Wire, script ...Step) *Server {
+	t.Helper()
+	s := &Server{wire: wire, t: t, closed: make(chan struct{}), script: script}
 	h := httptest.NewServer(http.HandlerFunc(s.serve))
 	s.URL = h.URL + "/v1"
 	t.Cleanup(func() {
@@ -100,11 +110,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the client went away while it was sending
 	}
-	if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, "/chat/completions") {
+	if r.Method != http.MethodPost || !strings.HasSuffix(r.URL.Path, s.wire.path) {
 		http.NotFound(w, r)
 		return
 	}
-	req, err := decode(body)
+	req, err := s.wire.decode(body)
 	if err != nil {
 		s.t.Errorf("llmtest: a client sent a request that does not decode: %v\n%s", err, body)
 		http.Error(w, `{"error":{"message":"bad request: `+err.Error()+`"}}`, http.StatusBadRequest)
@@ -112,7 +122,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	req.Header, req.Path = r.Header.Clone(), r.URL.RequestURI()
 	step, n, ok := s.next(req)
-	x := &Exchange{Request: req, Number: n, Remote: r.RemoteAddr, Done: r.Context().Done(), w: w, closed: s.closed}
+	x := &Exchange{wire: s.wire, Request: req, Number: n, Remote: r.RemoteAddr, Done: r.Context().Done(), w: w, closed: s.closed}
 	if !ok {
 		s.t.Errorf("llmtest: request %d came, but the script has only %d", n, n-1)
 		x.Status(http.StatusInternalServerError, "application/json", `{"error":{"message":"the script is at its end"}}`)
@@ -144,6 +154,8 @@ type Request struct {
 	System   string
 	Messages []llm.Message
 	Tools    []llm.ToolDef
+	// Require is the tool that must be called, empty if none must.
+	Require string
 	// Stream says whether the client asked for a stream, Usage whether it asked
 	// for token counts in it.
 	Stream, Usage bool

@@ -80,6 +80,10 @@ func Call(name, args string) llm.Call { return llm.Call{Name: name, Args: args} 
 // Refuse answers with a refusal in the protocol's own field.
 func Refuse(text string) Step {
 	return Do(func(x *Exchange) {
+		if x.wire.refuse != nil {
+			x.wire.refuse(x, text)
+			return
+		}
 		if !x.Request.Stream {
 			x.Status(http.StatusOK, "application/json", fmt.Sprintf(
 				`{"object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":null,"refusal":%s},"finish_reason":"content_filter"}]}`, quote(text)))

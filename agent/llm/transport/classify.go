@@ -251,7 +251,7 @@ func (f fault) kind(status int) llm.ErrorKind {
 		return llm.NoModel
 	}
 	switch {
-	case status == 401, status == 402, status == 403, status == 407, contains(codes, "invalid_api_key", "authentication", "unauthenticated", "permission", "insufficient_quota"), contains(words, "api key not valid"):
+	case status == 401, status == 402, status == 403, status == 407, contains(codes, "invalid_api_key", "authentication", "unauthenticated", "permission", "insufficient_quota"), contains(words, "api key not valid", "credit balance is too low"):
 		return llm.Auth
 	case status == 404, status == 405:
 		return llm.NotAModel
@@ -281,7 +281,8 @@ func overflows(words, codes string) bool {
 }
 
 func missesModel(status int, words, codes string) bool {
-	if contains(codes, "model_not_found", "deploymentnotfound") {
+	// Anthropic: type not_found_error, "model: NAME".
+	if contains(codes, "model_not_found", "deploymentnotfound") || contains(codes, "not_found_error") && strings.HasPrefix(words, "model:") {
 		return true
 	}
 	named := contains(words, "model", "deployment")

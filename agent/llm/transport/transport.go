@@ -18,6 +18,7 @@ package transport
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -116,6 +117,10 @@ func (d *Doer) Close() { d.client.CloseIdleConnections() }
 type Exchange struct {
 	// Patch sets top-level fields of the request body; a nil value removes one.
 	Patch map[string]any
+	// Shape changes the fields of the request body after Patch; nil changes nothing.
+	Shape func(fields map[string]json.RawMessage) error
+	// Answer is the field that a whole answer must have; empty means choices.
+	Answer string
 	// NoAuth removes the credentials that an SDK sends although there are none.
 	NoAuth bool
 	// Repair may change a whole (not streamed) answer before the SDK sees it.
@@ -230,7 +235,7 @@ func (d *Doer) answer(req *http.Request, res *http.Response, body *watched, x *E
 	if streams {
 		return e, nil
 	}
-	whole, failed := d.whole(req, res, in)
+	whole, failed := d.whole(req, res, in, x)
 	if failed != nil {
 		return nil, failed
 	}
@@ -247,7 +252,7 @@ func (d *Doer) answer(req *http.Request, res *http.Response, body *watched, x *E
 }
 
 // whole reads an answer that is one JSON document, and gives it on one line.
-func (d *Doer) whole(req *http.Request, res *http.Response, in io.Reader) ([]byte, *llm.Error) {
+func (d *Doer) whole(req *http.Request, res *http.Response, in io.Reader, x *Exchange) ([]byte, *llm.Error) {
 	body, err := io.ReadAll(io.LimitReader(in, int64(d.limit)+1))
 	if err != nil {
 		return nil, asError(err)
@@ -262,11 +267,10 @@ func (d *Doer) whole(req *http.Request, res *http.Response, in io.Reader) ([]byt
 	if e := d.midStream(req, line.Bytes(), false); e != nil {
 		return nil, e
 	}
-	var shape struct {
-		Choices json.RawMessage `json:"choices"`
-	}
-	if err := json.Unmarshal(line.Bytes(), &shape); err != nil || len(shape.Choices) == 0 {
-		return nil, d.because(llm.NotAModel, req, res.StatusCode, "the answer is JSON without choices")
+	field := cmp.Or(x.Answer, "choices")
+	var shape map[string]json.RawMessage
+	if err := json.Unmarshal(line.Bytes(), &shape); err != nil || len(shape[field]) == 0 {
+		return nil, d.because(llm.NotAModel, req, res.StatusCode, "the answer is JSON without "+field)
 	}
 	return dropNullError(line.Bytes()), nil
 }
@@ -291,8 +295,9 @@ func patch(req *http.Request, x *Exchange) (*http.Request, error) {
 		req.Header = req.Header.Clone()
 		req.Header.Del("Authorization")
 		req.Header.Del("Api-Key")
+		req.Header.Del("X-Api-Key")
 	}
-	if len(x.Patch) == 0 || req.Body == nil {
+	if len(x.Patch) == 0 && x.Shape == nil || req.Body == nil {
 		return req, nil
 	}
 	body, err := io.ReadAll(req.Body)
@@ -311,6 +316,11 @@ func patch(req *http.Request, x *Exchange) (*http.Request, error) {
 		}
 		if fields[name], err = json.Marshal(value); err != nil {
 			return nil, fmt.Errorf("request field %q: %w", name, err)
+		}
+	}
+	if x.Shape != nil {
+		if err := x.Shape(fields); err != nil {
+			return nil, err
 		}
 	}
 	if body, err = json.Marshal(fields); err != nil {

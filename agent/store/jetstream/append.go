@@ -78,14 +78,50 @@ func appendError(subject string, err error) error {
 // tail gives the last message of a subject, nil when there is none, and the
 // closing message of its last whole append.
 func (s *Store) tail(ctx context.Context, p place) (m *msg, end uint64, err error) {
-	m, ok, err := s.last(ctx, p.stream, p.subject)
-	if err != nil || !ok {
+	m, err = s.final(ctx, p)
+	if err != nil || m == nil {
 		return nil, 0, err
 	}
 	if m.bad != nil {
 		return nil, 0, &CorruptError{Subject: p.name, Seq: m.seq * stride, Why: m.bad.Error()}
 	}
 	return m, m.end(), nil
+}
+
+// final gives the last message of a subject or of a filter, nil when there is
+// none. Of one that is damaged the server says that it is not there: the state of
+// the stream tells.
+func (s *Store) final(ctx context.Context, p place) (*msg, error) {
+	for range 3 {
+		if m, ok, err := s.last(ctx, p.stream, p.subject); ok || err != nil {
+			return m, err
+		}
+		info, err := s.streamInfo(ctx, p.stream, p.subject, 0, untilDone)
+		if err != nil || len(info.State.Subjects) == 0 {
+			return nil, err
+		}
+	}
+	return nil, &CorruptError{Subject: p.name, Why: "its last record is there and cannot be read"}
+}
+
+// behind tells a replica that is behind, which is to be waited for, from a
+// message that cannot be read: the leader has no next one before the end that it
+// names.
+func (s *Store) behind(ctx context.Context, p place, next uint64) error {
+	_, ok, err := s.get(ctx, p.stream, query{Seq: next, Next: p.subject})
+	if err != nil {
+		return err
+	}
+	if !ok {
+		m, err := s.final(ctx, p)
+		if err != nil || m == nil || m.seq < next {
+			return err
+		}
+		if _, ok, err := s.get(ctx, p.stream, query{Seq: next, Next: p.subject}); !ok && err == nil {
+			return &CorruptError{Subject: p.name, Seq: next * stride, Why: "a record behind it is there and cannot be read"}
+		}
+	}
+	return sleep(ctx, behindPause)
 }
 
 // write is one append.
@@ -125,7 +161,11 @@ func (s *Store) put(ctx context.Context, w write) (uint64, error) {
 	begin, doubt := time.Now(), false
 	for try, pause := 0, time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		seq, began, unsure, err := s.sendAppend(ctx, w, body, logical, physical, try)
-		if code := apiCode(err); code != codeWrongLast && code != codeWrongLastConst {
+		if known, ok := errors.AsType[*knownError](err); ok { // another process was faster
+			if seq, ok, err := s.ours(ctx, w, known.first-1); ok || err != nil {
+				return seq, err
+			}
+		} else if code := apiCode(err); code != codeWrongLast && code != codeWrongLastConst {
 			return seq, err
 		}
 		doubt = doubt || unsure
@@ -232,12 +272,24 @@ func (s *Store) sendAppend(ctx context.Context, w write, body []byte, logical, p
 		if err != nil {
 			return 0, began, doubt, err
 		}
+		began = true
 		if h.part == 1 {
+			if got <= physical && h.parts > 1 {
+				return 0, began, doubt, &knownError{got}
+			}
 			h.first = got
 		}
-		physical, began = got, true
+		physical = got
 	}
 	return physical, began, doubt, nil
+}
+
+// knownError: the server knows the first part; it stands before the end of the
+// subject.
+type knownError struct{ first uint64 }
+
+func (e *knownError) Error() string {
+	return fmt.Sprintf("it was appended from message %d on", e.first)
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -168,12 +168,8 @@ func TestKill9(t *testing.T) {
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
-		whole := ""
-		for lines.Scan() { // the last line may be cut off
-			if whole != "" {
-				a.hear(whole)
-			}
-			whole = lines.Text()
+		for lines.Scan() { // each is written at once, none is cut off
+			a.hear(lines.Text())
 		}
 		_ = cmd.Wait() // killed
 		s := opened(t, jetstream.Config{Dir: dir, MaxBytes: childBytes})
@@ -216,7 +212,7 @@ func checkKilled(t *testing.T, s *jetstream.Store, a *acked) {
 	}
 	fired := map[string]int{}
 	missing := func() bool { return slices.ContainsFunc(a.keys, func(k string) bool { return fired[k] == 0 }) }
-	for limit := time.Now().Add(10 * time.Second); missing() && time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {
+	for limit := time.Now().Add(patience); missing() && time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {
 		clear(fired)
 		for r, err := range s.Load(t.Context(), "plan.timers", 0) {
 			if err != nil {
@@ -236,7 +232,7 @@ func checkKilled(t *testing.T, s *jetstream.Store, a *acked) {
 func checkWork(t *testing.T, s *jetstream.Store, a *acked) {
 	t.Helper()
 	left := map[string]bool{}
-	for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit); {
+	for limit := time.Now().Add(2 * patience); time.Now().Before(limit); {
 		c, err := s.Claim(t.Context(), "work.q", time.Minute)
 		if errors.Is(err, store.ErrNothing) {
 			if !slices.ContainsFunc(a.works, func(w string) bool { return !a.doing[w] && !left[w] }) {

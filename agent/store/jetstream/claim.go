@@ -199,7 +199,7 @@ func (s *Store) syncQueue(ctx context.Context, q *queue, name string) error {
 		dot := strings.LastIndexByte(rest, '.')
 		seq, err := strconv.ParseUint(rest[dot+1:], 10, 64)
 		if err != nil || dot < 0 {
-			return nil
+			return &CorruptError{Subject: "the claim of " + rest, Seq: m.seq * stride, Why: "its subject ends with no sequence"}
 		}
 		w, err := decodeWork(rest, m)
 		if err != nil {

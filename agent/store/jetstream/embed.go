@@ -23,6 +23,7 @@ import (
 const (
 	lockFile = "lock"
 	dataDir  = "data"
+	markFile = "marks.json"
 )
 
 // Times of the embedded server.
@@ -42,6 +43,8 @@ type embedded struct {
 	lock *flock.Flock
 	opts func() *server.Options
 	log  *slog.Logger
+
+	marking sync.Mutex // held while marks are written
 
 	mu      sync.Mutex
 	srv     *server.Server

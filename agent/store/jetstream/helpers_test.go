@@ -3,6 +3,7 @@ package jetstream_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"iter"
 	"strings"
 	"testing"
 	"time"
@@ -81,3 +82,18 @@ func digest(raw []byte) string {
 	sum := sha256.Sum256(raw)
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
+
+// patience bounds the wait for things that should happen at once.
+const patience = 30 * time.Second
+
+func collect(records iter.Seq2[store.Record, error]) (out []string, err error) {
+	for r, err := range records {
+		if err != nil {
+			return out, err
+		}
+		out = append(out, string(r.Data))
+	}
+	return out, nil
+}
+
+func second[T any](_ T, err error) error { return err }

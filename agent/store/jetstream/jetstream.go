@@ -26,12 +26,16 @@
 // answered by the leader, or checked against it; while a cluster without quorum
 // has two leaders a read can be old, a write cannot be wrong.
 //
-// Damage: NATS checks a sum of every message when it recovers, and drops what it
-// cannot read; it does not say so to readers. The names of the appends before do:
-// a record that is missing in the middle, or one whose own checksum is wrong, is a
-// *CorruptError, never other data. Records missing at the end of a subject cannot
-// be told from never having been appended; plans, approvals and the audit trail
-// are signed and chained by those who write them, and that is what protects them.
+// Damage: NATS checks a sum of every message. One that is damaged it does not
+// find, and when it recovers it drops what stands behind in the same file; it says
+// neither to readers. This package does: every append names the one before it, the
+// state of a stream is asked when something is not found, and the embedded server
+// has marks of how far its streams came, at most 15 s old. A record that is
+// missing or cannot be read is a *CorruptError, never other data; a stream that
+// ends before its mark is not opened. What was lost at the end of a stream since
+// the last mark, or by every replica of a cluster, cannot be told from never
+// having been appended: plans, approvals and the audit trail are signed and
+// chained by those who write them, and that is what protects them.
 package jetstream
 
 import (
@@ -221,6 +225,9 @@ func open(ctx context.Context, cfg Config, e *embedded) (*Store, error) {
 	}
 	err := s.prepare(ctx)
 	if err == nil {
+		err = s.checkMarks(ctx)
+	}
+	if err == nil {
 		err = s.watchers.listen(s)
 	}
 	if err == nil {
@@ -251,6 +258,13 @@ func (s *Store) Close() error {
 	late := time.AfterFunc(drainTime, s.stop) // the server does not answer: what waits for it gives up
 	s.ops.Wait()
 	late.Stop()
+	if s.server != nil {
+		ctx, cancel := context.WithTimeout(s.ctx, markTime)
+		if err := s.mark(ctx); err != nil {
+			s.cfg.Log.Warn("the marks of the streams are not written", "error", err)
+		}
+		cancel()
+	}
 	s.stop()
 	s.loop.Wait()
 	s.nc.Close()

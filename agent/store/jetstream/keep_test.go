@@ -132,6 +132,19 @@ func TestDelete(t *testing.T) {
 	}()
 	first := mustAppend(t, s, "session.a", 0, text("1"), large("2"))
 	mustAppend(t, s, "session.a.deep", 0, text("other"))
+	next := func(n int) {
+		t.Helper()
+		for range n {
+			select {
+			case <-seen:
+			case err := <-over:
+				t.Fatalf("the watch ended: %v", err)
+			case <-time.After(patience):
+				t.Fatal("the watch stands still")
+			}
+		}
+	}
+	next(3)
 	if err := s.Delete(t.Context(), "session.a", "session.none"); err != nil {
 		t.Fatal(err)
 	}
@@ -150,15 +163,7 @@ func TestDelete(t *testing.T) {
 	}
 	mustAppend(t, other, "session.a", again, text("4"))
 	want(t, s, "session.a", "3", "4")
-	for range 5 {
-		select {
-		case <-seen:
-		case err := <-over:
-			t.Fatalf("the watch ended: %v", err)
-		case <-time.After(20 * time.Second):
-			t.Fatal("the watch stands still")
-		}
-	}
+	next(2)
 	stop()
 	if err := <-over; err != nil {
 		t.Error(err)
@@ -297,8 +302,15 @@ func TestCutOff(t *testing.T) {
 	if _, err := other.Append(t.Context(), "run.a", 0, text("late")); err == nil {
 		t.Error("a conflict behind an append that was cut off is not seen")
 	}
+	fresh := make(chan error, 1)
+	go func() {
+		_, err := s.Append(t.Context(), "run.new", 0, text("n"))
+		fresh <- err
+	}()
 	two := mustAppend(t, other, "run.a", at, text("2"), large("3"))
-	mustAppend(t, other, "run.new", 0, text("n"))
+	if err := <-fresh; err != nil {
+		t.Fatal(err)
+	}
 	want(t, s, "run.a", "1", "2", "3")
 	want(t, s, "run.new", "n")
 	// A reader that begins in the middle of an append finds its beginning.

@@ -174,7 +174,7 @@ func (o *Outputs) get(subject string) ([]byte, error) {
 	}
 	parts, err := strconv.Atoi(first.outputParts)
 	if err != nil || parts < 1 || parts > MaxOutput/partSize {
-		return []byte{}, nil // its digest will differ
+		return nil, fmt.Errorf("it is damaged: it has %.20q parts", first.outputParts)
 	}
 	out := append([]byte{}, first.body...)
 	for i := 1; i < parts; i++ {

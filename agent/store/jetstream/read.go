@@ -122,12 +122,10 @@ func (s *Store) loadTo(ctx context.Context, p place, from, end, after uint64, yi
 			continue
 		}
 		// A replica that is behind, or the subject was deleted meanwhile.
-		if m, now, err := s.tail(ctx, p); err != nil || now < end {
+		if _, now, err := s.tail(ctx, p); err != nil || now < end {
 			return err
-		} else if m != nil && a.chained && a.last >= end {
-			return nil
 		}
-		if err := sleep(ctx, behindPause); err != nil {
+		if err := s.behind(ctx, p, next); err != nil {
 			return err
 		}
 	}
@@ -220,11 +218,19 @@ func (s *Store) list(ctx context.Context, pattern string, yield func(store.Info,
 			return at, err
 		}
 		for _, name := range names {
-			m := ends[name]
-			if m == nil || m.bad == nil && m.end() == 0 {
+			m, info, err := ends[name], store.Info{Subject: name}, error(nil)
+			if m == nil { // deleted meanwhile, or it cannot be read
+				m, _, err = s.tail(ctx, of[name])
+			}
+			if err == nil && (m == nil || m.bad == nil && m.end() == 0) {
 				continue // deleted, or never whole
 			}
-			info, err := s.info(ctx, of[name], m)
+			if err == nil {
+				info, err = s.info(ctx, of[name], m)
+			}
+			if cerr := s.open(ctx); cerr != nil {
+				return at, cerr
+			}
 			if !yield(info, err) {
 				return at, nil
 			}

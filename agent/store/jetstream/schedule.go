@@ -204,11 +204,11 @@ func (s *Store) follow(ctx context.Context, stream, filter string, next *uint64,
 		if err := s.open(ctx); err != nil {
 			return err
 		}
-		m, ok, err := s.last(ctx, stream, filter)
+		m, err := s.final(ctx, place{stream, filter, filter})
 		if err != nil {
 			return err
 		}
-		if !ok || m.seq < *next {
+		if m == nil || m.seq < *next {
 			return nil
 		}
 		if m.seq == *next {
@@ -233,14 +233,15 @@ func (s *Store) follow(ctx context.Context, stream, filter string, next *uint64,
 			return nil
 		}
 		// A replica that is behind, or the last message is gone: ask again.
-		if err := sleep(ctx, behindPause); err != nil {
+		if err := s.behind(ctx, place{stream, filter, filter}, *next); err != nil {
 			return err
 		}
 	}
 }
 
-// clockEvery is how often the clock of the server is asked for.
-const clockEvery = 15 * time.Second
+// markEvery is how often the clock of the server is asked for, and marks are
+// written.
+const markEvery = 15 * time.Second
 
 // tick fires timers until the store is closed.
 func (s *Store) tick() {
@@ -258,10 +259,8 @@ func (s *Store) tick() {
 		if err == nil {
 			err = s.due(s.ctx, func(string) bool { return true })
 		}
-		if err == nil && time.Since(asked) > clockEvery {
-			var info streamInfo
-			if info, err = s.streamInfo(s.ctx, s.stream(stateStream), "", 0, onlyOnce); err == nil {
-				s.clock.set(info.Time)
+		if err == nil && time.Since(asked) > markEvery {
+			if err = s.mark(s.ctx); err == nil {
 				asked = time.Now()
 			}
 		}

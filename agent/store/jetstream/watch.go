@@ -54,9 +54,7 @@ func (w *watchers) tell(stream, subject string, seq uint64) {
 	defer w.mu.Unlock()
 	for one := range w.all {
 		if store.Match(one.pattern, subject) {
-			one.mu.Lock()
-			one.told[stream] = max(one.told[stream], seq)
-			one.mu.Unlock()
+			one.hear(stream, seq)
 			one.rouse()
 		}
 	}
@@ -75,6 +73,12 @@ func (w *watcher) rouse() {
 	case w.wake <- struct{}{}:
 	default:
 	}
+}
+
+func (w *watcher) hear(stream string, seq uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.told[stream] = max(w.told[stream], seq)
 }
 
 func (w *watcher) stands(stream string) uint64 {
@@ -186,6 +190,13 @@ func (w *watch) fail(ctx context.Context, yield func(store.Record, error) bool, 
 func (w *watch) start(ctx context.Context) error {
 	for _, p := range w.filters(w.pattern) {
 		w.readers = append(w.readers, reader{p, 1})
+		m, err := w.final(ctx, p)
+		if err != nil {
+			return err
+		}
+		if m != nil { // so far it has to come
+			w.hear(p.stream, m.seq)
+		}
 	}
 	if w.after == nil {
 		w.after = store.After(0)
@@ -272,10 +283,10 @@ func (w *watch) read(ctx context.Context, r *reader, yield func(store.Record, er
 			return true, nil
 		}
 		if len(p.msgs) == 0 { // a replica that is behind, or what was told of is deleted
-			if m, ok, err := w.last(ctx, r.stream, r.subject); err != nil || !ok || m.seq < r.next {
+			if m, err := w.final(ctx, r.place); err != nil || m == nil || m.seq < r.next {
 				return true, err
 			}
-			if err := sleep(ctx, behindPause); err != nil {
+			if err := w.behind(ctx, r.place, r.next); err != nil {
 				return true, err
 			}
 		}

@@ -47,7 +47,7 @@ type Config struct {
 	// NewID makes idempotency keys; nil means crypto/rand.Text.
 	NewID func() string
 	// Sleep waits between the tries; nil waits by the machine's clock.
-	Sleep func(ctx context.Context, d time.Duration) error
+	Sleep func(ctx context.Context, d time.Duration)
 }
 
 // maxAnswer is the largest document that is read, in bytes. Reports of large runs and
@@ -140,14 +140,12 @@ func loopback(host string) bool {
 	return err == nil && a.IsLoopback()
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
+func sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return nil
 	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

@@ -178,6 +178,12 @@ func (c *Client) Undo(ctx context.Context, id, reason string, _ incident.Person)
 	return c.plan(ctx, request{method: http.MethodPost, path: path("plans", id, "undo"), body: wire.Undo{Reason: reason}})
 }
 
+// ResetBreaker lets plans be executed again after failures stopped them.
+func (c *Client) ResetBreaker(ctx context.Context, reason string, _ incident.Person) error {
+	_, err := c.bytes(ctx, request{method: http.MethodPost, path: path("breaker", "reset"), body: wire.Reset{Reason: reason}})
+	return err
+}
+
 // Rehearse has the cluster try a plan again in a dry run; the sentences are problems.
 func (c *Client) Rehearse(ctx context.Context, id string) (planner.Record, []string, error) {
 	out, err := call[wire.Rehearsal](ctx, c, request{method: http.MethodPost, path: path("plans", id, "rehearse")})

@@ -137,10 +137,10 @@ func (c *Client) follow(ctx context.Context, open func() request, take func(fram
 			stopped = stopped || !more
 			return more, err
 		})
-		switch {
-		case stopped || errors.Is(err, errEnd) || ctx.Err() != nil:
-			return nil
-		case !again(err):
+		if stopped || errors.Is(err, errEnd) || ctx.Err() != nil {
+			err = nil // whoever follows wants no more, or there is no more
+		}
+		if !again(err) {
 			return err
 		}
 		if got {
@@ -156,8 +156,8 @@ func (c *Client) follow(ctx context.Context, open func() request, take func(fram
 		if c.cfg.OnRetry != nil {
 			c.cfg.OnRetry(err, wait)
 		}
-		if c.cfg.Sleep(ctx, wait) != nil {
-			return nil // ctx ended
+		if c.cfg.Sleep(ctx, wait); ctx.Err() != nil {
+			return nil
 		}
 		pause = min(2*pause, maxPause)
 	}
@@ -167,6 +167,9 @@ func (c *Client) follow(ctx context.Context, open func() request, take func(fram
 func again(err error) bool {
 	if e, ok := errors.AsType[*Refused](err); ok && e.Status > 0 {
 		return e.Status == http.StatusTooManyRequests || e.Status >= 500 && e.Status != http.StatusNotImplemented
+	}
+	if err == nil {
+		return false
 	}
 	switch tool.KindOf(err) {
 	case tool.Unreachable, tool.TimedOut:

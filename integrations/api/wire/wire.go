@@ -200,6 +200,12 @@ type Undo struct {
 	Reason string `json:"reason" limit:"1..2000"`
 }
 
+// Reset closes the breaker, which stopped executions after failures.
+type Reset struct {
+	// Reason is why it is safe to go on.
+	Reason string `json:"reason" limit:"1..2000"`
+}
+
 // Rehearsal is a plan tried again without changing anything.
 type Rehearsal struct {
 	Plan planner.Record `json:"plan"`

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -48,9 +49,7 @@ func (s *Server) told(m *Message, ev reply, text string) {
 	ev["channel"], ev["channel_type"], ev["event_ts"] = m.Channel, kindOf(m.Channel), m.TS
 	if strings.Contains(text, Call) && !strings.HasPrefix(m.Channel, "D") {
 		call := reply{}
-		for k, v := range ev {
-			call[k] = v
-		}
+		maps.Copy(call, ev)
 		call["type"] = "app_mention"
 		delete(call, "channel_type")
 		s.event(call)

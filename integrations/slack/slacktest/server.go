@@ -7,6 +7,7 @@ package slacktest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -241,11 +242,7 @@ func (s *Server) Limit(method string, n, retryAfter int) {
 func (s *Server) Methods() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := map[string]int{}
-	for k, v := range s.methods {
-		out[k] = v
-	}
-	return out
+	return maps.Clone(s.methods)
 }
 
 // Problems are calls that Slack refuses as malformed: too long, too many, or an edit

@@ -5,55 +5,54 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 )
 
-func TestReload(t *testing.T) {
+// TestConfigurationThatIsReadAgain: the next gate judges by the new roles and tokens,
+// and forgets neither sign-ins nor failures.
+func TestConfigurationThatIsReadAgain(t *testing.T) {
 	t.Parallel()
 	c := newClock()
 	cfg := crew(t, c)
-	g := newGate(t, cfg)
-	h := mux(t, g, surface())
-	enter := func(path, who string) int {
-		return ask(t, h, "GET", path, "Authorization", "Bearer "+tokenOf(who)).Code
+	old := newGate(t, cfg)
+	h := mux(t, old, surface(), old.Routes())
+	signIn := func(who string) string {
+		w := send(h, request("POST", tokenPath, "token="+tokenOf(who), "Content-Type", "application/x-www-form-urlencoded", "remote", "198.51.100.1:1"))
+		return w.Result().Cookies()[0].String()
 	}
-	if got := enter("/api/admin", "viewer"); got != http.StatusForbidden {
-		t.Fatalf("before: %d", got)
+	stays, leaves := signIn("viewer"), signIn("asker")
+	if w := ask(t, h, "POST", logoutPath, "Cookie", leaves); w.Code != http.StatusOK {
+		t.Fatal(w.Code)
+	}
+	for i := range failBurst {
+		ask(t, h, "GET", "/api/viewer", "Authorization", fmt.Sprintf("Bearer wrong-%d", i))
 	}
 	next := cfg
+	next.Previous = old
 	next.Roles.Admin = Members{Users: []string{"viewer-person"}}
 	next.Tokens = append([]TokenConfig{{Name: "new", Role: "asker", File: write(t, "t", tokenOf("new"))}}, cfg.Tokens[:3]...)
-	if err := g.Reload(next); err != nil {
-		t.Fatal(err)
-	}
-	for who, want := range map[string]int{"viewer": 200, "asker": 403, "new": 403, "approver": 401, "admin": 401} {
-		if got := enter("/api/admin", who); got != want {
-			t.Errorf("%s after the roles and tokens changed: %d, want %d", who, got, want)
-		}
-	}
-	for what, change := range map[string]func(*Config){
-		"restart it":   func(c *Config) { c.Tokens, c.Roles = nil, RolesConfig{} },
-		"for the rest": func(c *Config) { c.SessionTTL = Duration(time.Hour) },
-		"missing":      func(c *Config) { c.Tokens = []TokenConfig{{Name: "x", File: t.TempDir() + "/missing"}} },
-		"name them":    func(c *Config) { c.Roles.Admin.Users = []string{"*"} },
+	h = mux(t, newGate(t, next), surface())
+	for i, tc := range []struct {
+		header, value string
+		want          int
+	}{
+		{"Cookie", stays, 200}, {"Cookie", leaves, 401},
+		{"Authorization", "Bearer " + tokenOf("viewer"), 200}, {"Authorization", "Bearer " + tokenOf("new"), 403},
+		{"Authorization", "Bearer " + tokenOf("admin"), 401},
 	} {
-		broken := next
-		change(&broken)
-		if err := g.Reload(broken); err == nil || !strings.Contains(err.Error(), what) {
-			t.Errorf("%q: %v", what, err)
-		}
-		if got := enter("/api/admin", "viewer"); got != http.StatusOK {
-			t.Errorf("a configuration that was refused changed something: %d", got)
+		if w := ask(t, h, "GET", "/api/admin", tc.header, tc.value, "remote", "198.51.100.1:1"); w.Code != tc.want {
+			t.Errorf("case %d: %d, want %d: %s", i, w.Code, tc.want, w.Body)
 		}
 	}
-	open := newGate(t, Config{})
-	if err := open.Reload(cfg); err == nil || !strings.Contains(err.Error(), "restart") {
-		t.Errorf("an open server was closed while it ran: %v", err)
+	if w := ask(t, h, "GET", "/api/viewer", "Authorization", "Bearer wrong"); w.Code != http.StatusTooManyRequests {
+		t.Errorf("who failed too often before: %d", w.Code)
+	}
+	next.Previous = nil
+	if w := ask(t, mux(t, newGate(t, next), surface()), "GET", "/api/admin", "Cookie", stays); w.Code != http.StatusUnauthorized {
+		t.Errorf("a gate that inherits nothing: %d", w.Code)
 	}
 }
 
