@@ -1,7 +1,6 @@
 package web
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -85,7 +84,7 @@ func (s *Web) audit(w http.ResponseWriter, r *http.Request) error {
 func (s *Web) auditRow(e audit.Entry) auditRow {
 	row := auditRow{Seq: e.Seq, At: moment(e.At, s.now()), Actor: clean(e.Actor), What: clean(e.What), Plan: clean(e.Plan), Where: clean(e.Step + " " + e.Write), Hash: clean(e.Hash)}
 	if len(e.Detail) > 0 && string(e.Detail) != "null" {
-		row.Detail = clip(pretty(json.RawMessage(e.Detail)), 4000)
+		row.Detail = clip(pretty(e.Detail), 4000)
 	}
 	return row
 }

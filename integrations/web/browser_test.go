@@ -15,6 +15,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 )
 
 // browser is a headless Chromium with one tab, signed in as somebody.
@@ -256,4 +257,90 @@ func TestBrowserStory(t *testing.T) {
 			b.shot(d.name + "-8-list")
 		})
 	}
+}
+
+// Every part of an answer in a browser, also where each text is hostile: nothing of it
+// runs, nothing is wider than the screen.
+func TestBrowserAnswer(t *testing.T) {
+	t.Parallel()
+	h := stage(t, "k8s-service-selector", nil)
+	page := h.written("00000000000000aa", full(), fullAlert())
+	r, alert := hostileReport()
+	evil := h.written("00000000000000bb", r, alert)
+	for _, d := range []device{desktop(), phone()} {
+		t.Run(d.name, func(t *testing.T) {
+			b := open(t, h.srv.URL, "ann", d)
+			b.visit(page)
+			b.wait("svg.graph a.cause")
+			b.shot(d.name + "-answer-full")
+			b.click("svg.graph a.cause rect")
+			b.says("Only what is about Device gpu.nvidia.com/h100-11/gpu-6")
+			b.visit(page + "#E3") // a link opens what it leads to
+			b.holds(`document.getElementById("E3").open && document.getElementById("others").open`)
+			b.click(".theme button")
+			b.wait("html[data-theme]")
+			b.shot(d.name + "-answer-switched")
+			b.visit(evil)
+			b.holds(`document.querySelectorAll("script").length === 1 && !document.querySelector("main img")`)
+			b.shot(d.name + "-answer-hostile")
+		})
+	}
+}
+
+// Everything can be done with the keys alone, and what has the focus is seen.
+func TestBrowserKeyboard(t *testing.T) {
+	t.Parallel()
+	h := stage(t, "k8s-service-selector", nil)
+	b := open(t, h.srv.URL, "bob", desktop())
+	keys := func(s string, o ...chromedp.KeyOption) { b.do(chromedp.KeyEvent(s, o...)) }
+	focus := func(css string) {
+		b.t.Helper()
+		b.holds(fmt.Sprintf("!!document.activeElement && document.activeElement.matches(%q)", css))
+	}
+	tab := func(css string) {
+		b.t.Helper()
+		for range 60 {
+			keys(kb.Tab)
+			if get(b, chromedp.Evaluate[bool](fmt.Sprintf("document.activeElement.matches(%q)", css))) {
+				seen := get(b, chromedp.Evaluate[string](`(() => { const s = getComputedStyle(document.activeElement); return s.outlineStyle + " " + s.outlineWidth })()`))
+				if seen != "solid 3px" {
+					b.t.Errorf("the focus on %s is not seen: %s", css, seen)
+				}
+				return
+			}
+		}
+		b.t.Fatalf("Tab never comes to %s", css)
+	}
+	b.visit("/sessions")
+	keys(kb.Tab)
+	focus(".skip")
+	keys("?")
+	focus("#keys summary")
+	keys("/")
+	focus("#q")
+	keys(kb.Escape)
+	keys("n")
+	focus("#question")
+	keys("why does service web not answer")
+	keys(kb.Tab)
+	keys("shop")
+	keys(kb.Enter)
+	b.says("The selector of Service shop/web matches no pod.")
+	b.wait("#evidence .look")
+	keys("e")
+	focus(".look > summary")
+	tab("form.make button")
+	keys(kb.Enter)
+	b.says("waits for approval")
+	tab("#plan-consent form[action$=approve] button")
+	keys(kb.Enter)
+	b.says("done and verified")
+	keys("g")
+	keys("i")
+	b.holds(`location.pathname === "/sessions" && document.readyState === "complete"`)
+	b.wait("#sessions a.row-main")
+	keys("j")
+	focus("a.row-main")
+	keys(kb.Enter)
+	b.holds(`location.pathname.startsWith("/sessions/s-")`)
 }

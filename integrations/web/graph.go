@@ -22,7 +22,9 @@ const (
 	margin   = 10
 	// nameChars and edgeChars are how many characters fit into a box and beside an edge.
 	nameChars = 31
-	edgeChars = 30
+	// kindChars fit beside the name's kind and place, markChars are those of a mark.
+	kindChars, markChars = 36, 10
+	edgeChars            = 30
 	// maxNodes and maxEdges bound what is drawn.
 	maxNodes = 60
 	maxEdges = 200
@@ -85,7 +87,7 @@ func draw(edges []incident.Edge, symptoms []incident.Ref, causes []incident.Caus
 		} else if r.Device != "" {
 			place = r.Pool
 		}
-		g.Nodes = append(g.Nodes, graphNode{ID: fmt.Sprintf("n%d", len(g.Nodes)), Kind: clean(r.Kind), Name: middle(clean(r.Name), nameChars), Full: clean(r.String()), Place: clip(clean(place), nameChars), W: boxWidth, H: boxHeight, ref: r})
+		g.Nodes = append(g.Nodes, graphNode{ID: fmt.Sprintf("n%d", len(g.Nodes)), Kind: clean(r.Kind), Name: middle(clean(r.Name), nameChars), Full: clean(r.String()), Place: clean(place), W: boxWidth, H: boxHeight, ref: r})
 		return len(g.Nodes) - 1, true
 	}
 	left := 0
@@ -124,6 +126,15 @@ func draw(edges []incident.Edge, symptoms []incident.Ref, causes []incident.Caus
 				g.Nodes[i].Mark, g.Nodes[i].MarkText = "symptom", "symptom"
 			}
 		}
+	}
+	for i := range g.Nodes {
+		n := &g.Nodes[i]
+		room := kindChars
+		if n.Mark != "" {
+			room -= markChars
+		}
+		n.Kind = clip(n.Kind, 24)
+		n.Place = clip(n.Place, max(room-utf8.RuneCountInString(n.Kind), 6))
 	}
 	if left > 0 {
 		g.Left = plural(left, "relation is not drawn", "relations are not drawn")

@@ -355,7 +355,7 @@ func (h *house) stream(path, last string) *sse {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() { stop(); _ = res.Body.Close() })
-	if res.StatusCode != 200 {
+	if res.StatusCode != http.StatusOK {
 		h.t.Fatalf("%s: %d", path, res.StatusCode)
 	}
 	s := &sse{t: h.t, scan: bufio.NewScanner(res.Body), stop: stop}

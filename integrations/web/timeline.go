@@ -31,9 +31,8 @@ const maxTimeline = 1000
 
 // timeline makes lines of events. A call is one line, which its end completes.
 type timeline struct {
-	run   string
-	by    map[string]string
-	shown int
+	run string
+	by  map[string]string
 }
 
 func newTimeline(run string) *timeline { return &timeline{run: run, by: map[string]string{}} }

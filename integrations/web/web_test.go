@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/session"
 )
 
 func service() incident.Question {
@@ -74,4 +75,28 @@ func TestStoryByForms(t *testing.T) {
 	h.as("vic", "/audit", nil).is(200, "The chain holds", "approval")
 	h.as("vic", "/status", nil).is(200, "approved plans are executed here", "kube")
 	h.as("vic", "/sessions/s-0000000000000000", nil).is(http.StatusNotFound)
+}
+
+// What can hurt much is asked once more, two people have to agree, one of them may take
+// it back, and what the plan does to whom is said before.
+func TestHighRisk(t *testing.T) {
+	t.Parallel()
+	h := stage(t, "attack-one-for-two", nil)
+	rec, err := h.svc.Propose(t.Context(), session.PlanAsk{Source: session.Web, By: incident.Person{Name: "ann", Groups: []string{"sre"}}, File: []byte("reason: the disk of n1 is replaced tonight\nsteps:\n  - action: drain\n    params: {node: n1}\n")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := "/plans/" + rec.Plan.ID
+	digest := h.as("bob", page, nil).is(200, "high risk", "Two people have to approve it.", "the disk of n1 is replaced tonight", "Approve…").field("digest")
+	h.as("bob", page+"/approve", url.Values{"digest": {digest}}).is(200, "This can hurt. Approve it all the same?", "0 of 2 so far")
+	h.as("bob", page+"/approve", url.Values{"digest": {digest}, "confirmed": {"yes"}}).to()
+	h.as("bob", page, nil).is(200, "1 of 2 so far", "You approved this plan.", "Take my approval back")
+	h.as("bob", page+"/approve", url.Values{"digest": {digest}, "confirmed": {"yes"}})
+	h.as("bob", page+"/revoke", url.Values{"digest": {digest}}).to()
+	h.as("cal", page, nil).is(200, "0 of 2 so far", "took the approval back")
+	h.as("ann", page+"/rehearse", url.Values{"digest": {digest}}).is(200, "Tried again")
+	h.as("cal", page+"/reject", url.Values{"digest": {digest}, "comment": {"not tonight"}}).to()
+	h.as("bob", page+"/approve", url.Values{"digest": {digest}, "confirmed": {"yes"}}).is(http.StatusConflict, "it is rejected", "cal rejected it at")
+	h.as("bob", page+"/undo", url.Values{"digest": {digest}, "comment": {"x"}}).is(http.StatusConflict, "there is nothing to take back")
+	h.as("vic", "/plans", nil).is(200, "rejected", "high risk")
 }
