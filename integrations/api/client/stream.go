@@ -129,7 +129,7 @@ func (c *Client) Follow(ctx context.Context, after store.Position) iter.Seq2[ses
 func (c *Client) follow(ctx context.Context, open func() request, take func(frame) (more bool, err error)) error {
 	stopped := false
 	pause := firstPause
-	for failed := 0; ; {
+	for failed := 0; ctx.Err() == nil; {
 		got := false
 		hint, err := c.once(ctx, open(), func(f frame) (bool, error) {
 			got = true
@@ -156,11 +156,10 @@ func (c *Client) follow(ctx context.Context, open func() request, take func(fram
 		if c.cfg.OnRetry != nil {
 			c.cfg.OnRetry(err, wait)
 		}
-		if c.cfg.Sleep(ctx, wait); ctx.Err() != nil {
-			return nil
-		}
+		c.cfg.Sleep(ctx, wait)
 		pause = min(2*pause, maxPause)
 	}
+	return nil
 }
 
 // again reports whether a stream that ended with an error may be taken up again.
