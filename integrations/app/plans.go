@@ -394,8 +394,22 @@ func (p *Plans) List(ctx context.Context) ([]planner.Record, error) {
 	return all, err
 }
 
-// Say takes a person's word about a plan: approve, reject, revoke or comment.
-func (p *Plans) Say(ctx context.Context, id, word, comment string, c Caller) (planner.Record, error) {
+// words is how often a word is judged anew because somebody else spoke in the same moment.
+const words = 5
+
+// Say takes a person's word about a plan: approve, reject, revoke or comment. Of two who
+// speak in the same moment the second is judged by what the first said.
+func (p *Plans) Say(ctx context.Context, id, word, comment string, c Caller) (r planner.Record, err error) {
+	for range words {
+		r, err = p.say(ctx, id, word, comment, c)
+		if _, again := errors.AsType[*store.ConflictError](err); !again {
+			break
+		}
+	}
+	return r, err
+}
+
+func (p *Plans) say(ctx context.Context, id, word, comment string, c Caller) (planner.Record, error) {
 	if err := p.needsCluster(); err != nil {
 		return planner.Record{}, err
 	}

@@ -179,3 +179,61 @@ func TestServiceTakesUp(t *testing.T) {
 		}
 	}
 }
+
+// Two approvers in the same second: one plan, one execution, and whoever was late hears it
+// in a sentence.
+func TestTwoApproversAtOnce(t *testing.T) {
+	t.Parallel()
+	s := staged(t, "k8s-service-selector", nil)
+	serving(t, s)
+	_, turn := answered(t, s, session.Ask{Question: incident.Question{Text: "why does service shop/web have no endpoints?"}, Source: session.API})
+	rec, err := s.Propose(t.Context(), session.PlanAsk{Run: turn.Run, By: incident.Person{Name: "ann", Surface: session.Web}, Source: session.Web})
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"bob", "cal", "dan", "eve"}
+	errs := make(chan error, len(names))
+	for _, name := range names {
+		go func() {
+			_, err := s.Say(t.Context(), rec.Plan.ID, incident.Approved, "", incident.Person{Name: name, Surface: session.Slack})
+			errs <- err
+		}()
+	}
+	taken := 0
+	for range names {
+		if err := <-errs; err == nil {
+			taken++
+		} else if !strings.Contains(err.Error(), "nobody's word changes it") {
+			t.Errorf("the late one hears %v", err)
+		}
+	}
+	if taken == 0 {
+		t.Error("nobody's approval was taken")
+	}
+	for n, err := range s.Follow(t.Context(), nil) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n.Plan != rec.Plan.ID {
+			continue
+		}
+		if got, err := s.Plan(t.Context(), n.Plan); err != nil || got.Released {
+			begun := 0
+			for told, err := range s.Events(t.Context(), n.Plan, 0) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				if told.Event.Type == event.PlanBegun {
+					begun++
+				}
+				if told.Event.Type == event.PlanReleased {
+					break
+				}
+			}
+			if err != nil || got.State != incident.PlanVerified || begun != 1 {
+				t.Errorf("it is %s and was begun %d times (%v)", got.State, begun, err)
+			}
+			return
+		}
+	}
+}
