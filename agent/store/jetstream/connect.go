@@ -292,6 +292,9 @@ const (
 	codeWrongLastConst    = 10164
 	codeDuplicate         = 10158
 	codeStreamOffline     = 10118
+	// codeStreamNotFound comes also from a server of a cluster that has not heard yet of
+	// a stream that was just made; the streams of a store are made before it is used.
+	codeStreamNotFound = 10059
 )
 
 func apiCode(err error) int {
@@ -304,7 +307,7 @@ func apiCode(err error) int {
 // temporary reports whether a request may succeed when it is made again.
 func temporary(err error) bool {
 	switch apiCode(err) {
-	case codeClusterIncomplete, codeUnavailable, codeNotLeader, codeDuplicate, codeStreamOffline:
+	case codeClusterIncomplete, codeUnavailable, codeNotLeader, codeDuplicate, codeStreamOffline, codeStreamNotFound:
 		return true
 	case 0:
 	default:

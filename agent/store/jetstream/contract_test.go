@@ -99,12 +99,13 @@ func TestContractServer(t *testing.T) {
 	storetest.Run(t, bench(true, opened, jetstream.Config{URLs: []string{url}}))
 }
 
-// Three servers, three replicas of everything.
+// Three servers, three replicas of everything. The clock is moved by hand: a cluster on
+// a busy machine can take longer for one append than a test wants to wait for a timer.
 func TestContractCluster(t *testing.T) {
 	if testing.Short() {
 		t.Skip("a cluster is slow")
 	}
 	t.Parallel()
 	c := cluster(t)
-	storetest.Run(t, bench(true, opened, jetstream.Config{URLs: strings.Split(c.urls(), ","), Replicas: 3}))
+	storetest.Run(t, bench(false, opened, jetstream.Config{URLs: strings.Split(c.urls(), ","), Replicas: 3}))
 }
