@@ -86,6 +86,9 @@ func TestChatInTmux(t *testing.T) {
 	}
 	t.Parallel()
 	if _, err := exec.LookPath("tmux"); err != nil {
+		if os.Getenv("GUMSHOE_TMUX") == "required" {
+			t.Fatal("tmux is not installed, and GUMSHOE_TMUX says that it is required")
+		}
 		t.Skip("tmux is not installed")
 	}
 	gumshoe := program(t)

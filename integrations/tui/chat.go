@@ -3,6 +3,7 @@ package tui
 import (
 	"context"
 	"iter"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -293,10 +294,7 @@ func (c *chat) loadPlan(id string, open, focus bool) tea.Cmd {
 // beginFollow follows all sessions and plans, above what was seen.
 func (c *chat) beginFollow() tea.Cmd {
 	c.follow.stop()
-	seen := make(map[string]uint64, len(c.seen))
-	for k, v := range c.seen {
-		seen[k] = v
-	}
+	seen := maps.Clone(c.seen)
 	c.follow = newFeed(c.ctx, &c.wg, c.pause, func(ctx context.Context) iter.Seq2[session.Notice, error] {
 		return c.svc.Follow(ctx, func(subject string) uint64 { return seen[subject] })
 	})

@@ -80,7 +80,8 @@ func parseCommand(line string) (cmd command, ok bool, err error) {
 	if i := strings.IndexAny(word, "\n\t"); i >= 0 {
 		word, rest = word[:i], word[i+1:]+" "+rest
 	}
-	if word == "" || strings.Contains(word, "/") || !(word[0] == '?' || word[0] >= 'a' && word[0] <= 'z' || word[0] >= 'A' && word[0] <= 'Z') {
+	letter := func(b byte) bool { return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' }
+	if word == "" || strings.Contains(word, "/") || word[0] != '?' && !letter(word[0]) {
 		return command{}, false, nil
 	}
 	if len(line) > maxCommand || !utf8.ValidString(line) {

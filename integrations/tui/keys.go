@@ -1,6 +1,7 @@
 package tui
 
 import (
+	"slices"
 	"strings"
 
 	tea "charm.land/bubbletea/v2"
@@ -204,8 +205,8 @@ func (c *chat) expand() {
 	if c.full || !c.expanded || c.turn != nil {
 		return
 	}
-	for i := len(c.cells) - 1; i >= 0; i-- {
-		if t, ok := c.cells[i].item.(turnItem); ok {
+	for _, cell := range slices.Backward(c.cells) {
+		if t, ok := cell.item.(turnItem); ok {
 			c.add(t)
 			return
 		}

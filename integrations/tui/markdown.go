@@ -176,14 +176,14 @@ func (m *markdown) table(t *east.Table, width int, first, rest string) {
 			}
 			continue
 		}
-		line := ""
+		var line strings.Builder
 		for j, c := range row {
 			if i == 0 {
 				c = m.th.strong.Render(ansi.Strip(c))
 			}
-			line += c + strings.Repeat(" ", wide[j]-ansi.StringWidth(c)+2)
+			line.WriteString(c + strings.Repeat(" ", wide[j]-ansi.StringWidth(c)+2))
 		}
-		m.out = append(m.out, first+strings.TrimRight(line, " "))
+		m.out = append(m.out, first+strings.TrimRight(line.String(), " "))
 		first = rest
 	}
 }

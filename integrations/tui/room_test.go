@@ -87,7 +87,8 @@ func harmless(t *testing.T, lines []string, width int) {
 		for rest != "" {
 			seq, _, n, _ := ansi.DecodeSequence(rest, ansi.NormalState, nil)
 			rest = rest[n:]
-			if len(seq) > 0 && (seq[0] < 0x20 || seq[0] == 0x7f) && !(strings.HasPrefix(seq, "\x1b[") && strings.HasSuffix(seq, "m")) {
+			color := strings.HasPrefix(seq, "\x1b[") && strings.HasSuffix(seq, "m")
+			if len(seq) > 0 && (seq[0] < 0x20 || seq[0] == 0x7f) && !color {
 				t.Fatalf("%q draws %q", l, seq)
 			}
 		}
