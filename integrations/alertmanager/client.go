@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -116,9 +117,7 @@ func (c *client) do(ctx context.Context, method, path string, q url.Values, body
 	for k, v := range c.cfg.Headers {
 		req.Header.Set(k, v)
 	}
-	for k, v := range header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, header)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}

@@ -188,7 +188,7 @@ func (d *Desk) note(ctx context.Context, i *inc, alerts []incident.Alert) error 
 // together decides about groups of one neighbourhood that nothing accounts for.
 func (d *Desk) together(ctx context.Context, groups []*group) error {
 	priority, now := d.priority(groups), d.now()
-	var wait, ready []*group
+	var ready []*group
 	for _, g := range groups {
 		if behind, until, err := d.behind(ctx, g); err != nil {
 			return err
@@ -196,7 +196,6 @@ func (d *Desk) together(ctx context.Context, groups []*group) error {
 			if err := d.hold(ctx, g, hold{Behind: behind, Until: until}, "an investigation in its neighbourhood is under way"); err != nil {
 				return err
 			}
-			wait = append(wait, g)
 			continue
 		}
 		ready = append(ready, g)

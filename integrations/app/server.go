@@ -85,7 +85,7 @@ func NewServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	if s.keeper, err = ServerKeeper(ctx, cfg, s.log); err != nil {
 		return nil, err
 	}
-	s.metrics = telemetry.NewMetrics(Version(), func() telemetry.Statuser { return s.Service() })
+	s.metrics = telemetry.NewMetrics(Version(), func() telemetry.Standing { return s.Service() })
 	t := cfg.Server.Tracing
 	s.tracer, err = telemetry.NewTracer(ctx, telemetry.TraceConfig{Endpoint: t.Endpoint, HeadersFile: t.HeadersFile, Content: t.Content, Version: Version(), Cluster: cfg.Kubernetes.Context})
 	if err != nil {

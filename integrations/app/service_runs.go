@@ -155,8 +155,8 @@ func told(rec store.Record) (session.Told, error) {
 
 // last reports whether nothing follows a record.
 func (s *Service) last(ctx context.Context, rec store.Record) bool {
-	for range s.keep.Load(ctx, rec.Subject, rec.Seq) {
-		return false
+	for _, err := range s.keep.Load(ctx, rec.Subject, rec.Seq) {
+		return err != nil
 	}
 	return true
 }

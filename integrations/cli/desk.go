@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -66,8 +67,8 @@ func (g *globals) openArchive(ctx context.Context, f attachFlags, source string)
 func openService(ctx context.Context, cfg app.Config, demo string, log slog.Handler) (*app.Service, func(), error) {
 	var undo []func()
 	closeAll := func() {
-		for i := len(undo) - 1; i >= 0; i-- {
-			undo[i]()
+		for _, f := range slices.Backward(undo) {
+			f()
 		}
 	}
 	open := app.New

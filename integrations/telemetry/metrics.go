@@ -24,8 +24,8 @@ type Metrics struct {
 	denied   *prometheus.CounterVec
 }
 
-// Statuser says how a server stands.
-type Statuser interface {
+// Standing says how a server stands.
+type Standing interface {
 	Status(ctx context.Context) (session.Status, error)
 }
 
@@ -33,7 +33,7 @@ type Statuser interface {
 const scrapeTimeout = 5 * time.Second
 
 // NewMetrics makes the metrics of one process. status is asked at each scrape.
-func NewMetrics(version string, status func() Statuser) *Metrics {
+func NewMetrics(version string, status func() Standing) *Metrics {
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
 		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 	}
@@ -75,7 +75,7 @@ func (m *Metrics) Handler() http.Handler {
 }
 
 // standing asks how the server stands when it is scraped.
-type standing struct{ status func() Statuser }
+type standing struct{ status func() Standing }
 
 var _ prometheus.Collector = standing{}
 
