@@ -22,7 +22,7 @@ import (
 )
 
 // secret writes a file of one line.
-func secret(t *testing.T, text string) string {
+func secret(t testing.TB, text string) string {
 	t.Helper()
 	f := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(f, []byte(text+"\n"), 0o600); err != nil {
@@ -33,7 +33,7 @@ func secret(t *testing.T, text string) string {
 
 // serve runs a server on the staged recorded cluster of a case until the test ends, and
 // gives its address.
-func serve(t *testing.T, cfg app.Config) (*app.Server, string) {
+func serve(t testing.TB, cfg app.Config) (*app.Server, string) {
 	t.Helper()
 	if cfg.Store.Dir == "" {
 		cfg.Store.Dir = t.TempDir()

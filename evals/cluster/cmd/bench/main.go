@@ -61,7 +61,7 @@ func bench(ctx context.Context, o options) error {
 		return err
 	}
 	var rows []row
-	for _, part := range []func(context.Context, options) ([]row, error){start, recorded, tokens, explain, healthy, large} {
+	for _, part := range []func(context.Context, options) ([]row, error){start, recorded, tokens, explain, server, healthy, large} {
 		rs, err := part(ctx, o)
 		if err != nil {
 			return err
