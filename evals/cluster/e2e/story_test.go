@@ -10,6 +10,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/session"
 	"github.com/gumshoe-ai/gumshoe/evals/cluster/controlplane"
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
@@ -83,7 +84,7 @@ func TestStory(t *testing.T) {
 	// The alert ends since the endpoints are there, and everybody is told.
 	o.message(t, root, "*Resolved.*")
 	last := o.answered(t, 3)
-	if last.ID != first.ID || last.Resolved.IsZero() || last.Turns[2].Question.Text != "is it over?" {
+	if last.ID != first.ID || last.Resolved.IsZero() || last.Turns[2].Question.Text != "is it over?" || last.Turns[2].Outcome == incident.RootCause {
 		t.Errorf("at the end the session is %+v", last)
 	}
 	page := o.page(t, "cal", "/sessions/"+last.ID)
