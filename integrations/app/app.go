@@ -255,7 +255,7 @@ func (a *App) run(ctx context.Context, q incident.Question, o runOptions) (incid
 	if err != nil {
 		return incident.Report{}, err
 	}
-	return inv.Run(ctx, q, o.Sink)
+	return inv.Run(tool.Fresh(ctx, a.src.now()), q, o.Sink)
 }
 
 // ToolAnswer is what one tool said.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
 
 // loadTimeout ends a load whose callers set no deadline.
@@ -24,8 +26,9 @@ type flight[T any] struct {
 	done chan struct{}
 	val  T
 	err  error
-	at   time.Time
-	over bool
+	// began is when the load did, at when it ended.
+	began, at time.Time
+	over      bool
 }
 
 func newCell[T any](now func() time.Time, ttl time.Duration) *cell[T] {
@@ -38,8 +41,8 @@ func newCell[T any](now func() time.Time, ttl time.Duration) *cell[T] {
 func (c *cell[T]) get(ctx context.Context, load func(context.Context) (T, error)) (T, error) {
 	c.mu.Lock()
 	f := c.last
-	if f == nil || (f.over && (f.err != nil || c.now().Sub(f.at) >= c.ttl || c.now().Before(f.at))) {
-		f = &flight[T]{done: make(chan struct{})}
+	if f == nil || (f.over && (f.err != nil || c.now().Sub(f.at) >= c.ttl || c.now().Before(f.at))) || f.began.Before(tool.FreshSince(ctx)) {
+		f = &flight[T]{done: make(chan struct{}), began: c.now()}
 		c.last = f
 		lctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
 		go func() {
@@ -62,11 +65,11 @@ func (c *cell[T]) get(ctx context.Context, load func(context.Context) (T, error)
 }
 
 // peek gives the value if it is there and fresh, without loading it.
-func (c *cell[T]) peek() (T, bool) {
+func (c *cell[T]) peek(ctx context.Context) (T, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	f := c.last
-	if f == nil || !f.over || f.err != nil || c.now().Sub(f.at) >= c.ttl || c.now().Before(f.at) {
+	if f == nil || !f.over || f.err != nil || c.now().Sub(f.at) >= c.ttl || c.now().Before(f.at) || f.began.Before(tool.FreshSince(ctx)) {
 		var zero T
 		return zero, false
 	}

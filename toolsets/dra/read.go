@@ -421,7 +421,7 @@ func (r *reader) load(ctx context.Context) (*world, error) {
 // pools (by field selector), the claims and the taint rules. A picture of the
 // whole cluster that is fresh is used instead.
 func (r *reader) around(ctx context.Context, c *resourceapi.ResourceClaim) (*world, error) {
-	if w, ok := r.world.peek(); ok {
+	if w, ok := r.world.peek(ctx); ok {
 		return w, nil
 	}
 	api, err := r.api(ctx)
@@ -462,7 +462,7 @@ func (r *reader) around(ctx context.Context, c *resourceapi.ResourceClaim) (*wor
 // at reads only what concerns one node: its own slices (by field selector), and,
 // when there are any, the classes, claims and taint rules.
 func (r *reader) at(ctx context.Context, node string) (*world, error) {
-	if w, ok := r.world.peek(); ok {
+	if w, ok := r.world.peek(ctx); ok {
 		return w, nil
 	}
 	api, err := r.api(ctx)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
 
 // maxCached bounds the number of objects kept, summed over all lists. The
@@ -27,6 +29,7 @@ type entry struct {
 	done    chan struct{}
 	cancel  context.CancelFunc
 	waiters int
+	began   time.Time
 
 	// Set before done is closed, never changed afterwards.
 	value   any
@@ -49,10 +52,12 @@ type loaded struct {
 	ttl    time.Duration
 }
 
+// do gives the value of a key, loading it where none is there that may be reused: one
+// whose load began before what tool.FreshSince says may not.
 func (c *cache) do(ctx context.Context, key string, load func(context.Context) loaded) (any, error) {
 	c.mu.Lock()
 	e, ok := c.entries[key]
-	if ok && e.finished() && !c.now().Before(e.expires) {
+	if ok && (e.finished() && !c.now().Before(e.expires) || e.began.Before(tool.FreshSince(ctx))) {
 		c.drop(key, e)
 		ok = false
 	}
@@ -60,7 +65,7 @@ func (c *cache) do(ctx context.Context, key string, load func(context.Context) l
 		// The load must outlive the first caller when others wait for it too, but
 		// keeps the values of its context (trace, logger).
 		lctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), loadTimeout)
-		e = &entry{done: make(chan struct{}), cancel: cancel}
+		e = &entry{done: make(chan struct{}), cancel: cancel, began: c.now()}
 		c.entries[key] = e
 		go c.run(lctx, key, e, load)
 	}
@@ -109,12 +114,12 @@ func (c *cache) leave(key string, e *entry) {
 	}
 }
 
-// peek gives a finished, fresh value without loading.
-func (c *cache) peek(key string) (any, bool) {
+// peek gives a finished, fresh value that tool.FreshSince lets stand, without loading.
+func (c *cache) peek(ctx context.Context, key string) (any, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.entries[key]
-	if !ok || !e.finished() || e.err != nil || !c.now().Before(e.expires) {
+	if !ok || !e.finished() || e.err != nil || !c.now().Before(e.expires) || e.began.Before(tool.FreshSince(ctx)) {
 		return nil, false
 	}
 	return e.value, true

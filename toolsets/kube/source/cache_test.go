@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
 
 func TestMain(m *testing.M) {
@@ -33,7 +35,7 @@ func TestCacheMakesRoomOldestFirst(t *testing.T) {
 		}
 	}
 	for i, want := range []bool{false, true, true, true} {
-		if _, ok := c.peek(fmt.Sprint(i)); ok != want {
+		if _, ok := c.peek(t.Context(), fmt.Sprint(i)); ok != want {
 			t.Errorf("entry %d kept: %v, want %v", i, ok, want)
 		}
 	}
@@ -59,7 +61,7 @@ func TestCacheDropsTheExpiredBeforeTheOldest(t *testing.T) {
 		t.Fatal(err)
 	}
 	for key, want := range map[string]bool{"old but good": true, "expired": false, "new": true} {
-		if _, ok := c.peek(key); ok != want {
+		if _, ok := c.peek(t.Context(), key); ok != want {
 			t.Errorf("%s kept: %v", key, ok)
 		}
 	}
@@ -149,5 +151,33 @@ func TestLoadOutlivesItsFirstCaller(t *testing.T) {
 	close(release)
 	if err := <-secondDone; err != nil {
 		t.Errorf("the second caller lost its load with the first: %v", err)
+	}
+}
+
+// A context may ask for what is read from a moment on: what is older is read again, once.
+func TestFreshReadsAgain(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_800_000_000, 0)
+	c := newCache(func() time.Time { return now })
+	n := 0
+	load := func(context.Context) loaded { n++; return loaded{value: n, weight: 1, ttl: time.Minute} }
+	read := func(ctx context.Context) int {
+		v, err := c.do(ctx, "k", load)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.(int)
+	}
+	read(t.Context())
+	now = now.Add(time.Second)
+	fresh := tool.Fresh(t.Context(), now)
+	if _, ok := c.peek(fresh, "k"); ok {
+		t.Error("what is too old is shown")
+	}
+	if v := read(fresh); v != 2 {
+		t.Errorf("the fresh value is %d, want 2", v)
+	}
+	if a, b := read(fresh), read(t.Context()); a != 2 || b != 2 {
+		t.Errorf("it was read again: %d, %d", a, b)
 	}
 }

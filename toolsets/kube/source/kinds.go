@@ -90,7 +90,7 @@ func spoken(word string) []string {
 
 // Discovered gives what the server serves, cached.
 func (s *Source) Discovered(ctx context.Context) (*Served, error) {
-	v, err := s.cache.do(ctx, "discovery", func(ctx context.Context) loaded {
+	v, err := s.cache.do(tool.Fresh(ctx, time.Time{}), "discovery", func(ctx context.Context) loaded {
 		d, err := s.discover(ctx)
 		if err != nil {
 			return loaded{err: err}

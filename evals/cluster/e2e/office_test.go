@@ -1,0 +1,211 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	rbacv1 "k8s.io/api/rbac/v1"
+
+	"github.com/gumshoe-ai/gumshoe/agent/session"
+	"github.com/gumshoe-ai/gumshoe/evals/cluster/scenario"
+	"github.com/gumshoe-ai/gumshoe/integrations/access"
+	"github.com/gumshoe-ai/gumshoe/integrations/alertmanager"
+	"github.com/gumshoe-ai/gumshoe/integrations/api/client"
+	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/slack"
+	"github.com/gumshoe-ai/gumshoe/integrations/slack/slacktest"
+)
+
+// The workspace of the tests: ann and bob are people of the cluster, carl is not.
+const (
+	slackAnn, slackBob, slackCarl = "U0ANN", "U0BOB", "U0CARL"
+	alertChannel                  = "C0OPS"
+	hookToken                     = "hook-token-of-more-than-20-characters"
+)
+
+// serverToken is what somebody signs in to gumshoe with, which is not what the cluster
+// knows them by.
+func serverToken(name string) string { return name + "-signs-in-to-gumshoe" }
+
+// office is a gumshoe server on a real cluster, with all its surfaces.
+type office struct {
+	*clinic
+	slack *slacktest.Server
+	cfg   app.Config
+	// tokens are the files of who signs in: ann, bob and cal.
+	tokens map[string]string
+	url    string
+}
+
+// openOffice starts a control plane and a workspace, and configures a server on both. The
+// server asks the cluster as ann; it writes with the executor's identity alone.
+func openOffice(t *testing.T, c *clinic) *office {
+	t.Helper()
+	o := &office{clinic: c, slack: slacktest.New(t), tokens: map[string]string{}}
+	c.grant(t, executorAccount, "", rbacv1.PolicyRule{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}})
+	for id, name := range map[string]string{slackAnn: "ann", slackBob: "bob", slackCarl: "carl"} {
+		o.slack.AddUser(id, name)
+	}
+	o.slack.AddChannel(alertChannel)
+	o.cfg = c.config(t, annToken)
+	o.cfg.Executor.Kubeconfig = c.kubeconfigOf(t, executorAccountToken)
+	s := &o.cfg.Server
+	s.Listen, s.Execute = "127.0.0.1:0", true
+	for _, name := range []string{"ann", "bob", "cal"} {
+		o.tokens[name] = secretFile(t, serverToken(name))
+		s.Auth.Tokens = append(s.Auth.Tokens, access.TokenConfig{Name: name, Role: "admin", File: o.tokens[name]})
+	}
+	s.Slack = &slack.Config{
+		AppTokenFile: secretFile(t, slacktest.AppToken), BotTokenFile: secretFile(t, slacktest.BotToken), APIURL: o.slack.APIURL(),
+		Channels: slack.Channels{Default: alertChannel}, Users: []slack.User{{ID: slackAnn, Name: "ann"}, {ID: slackBob, Name: "bob"}},
+	}
+	s.Alertmanager = &alertmanager.Config{Auth: alertmanager.AuthConfig{BearerTokenFile: secretFile(t, hookToken)}}
+	return o
+}
+
+// serve runs the server until the test ends.
+func (o *office) serve(t *testing.T) {
+	t.Helper()
+	addr := make(chan string, 1)
+	s, err := app.NewServer(t.Context(), app.ServerOptions{
+		Load:  func() (app.Config, error) { return o.cfg, o.cfg.Validate() },
+		Ready: func(main, _ net.Addr) { addr <- "http://" + main.String() },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	select {
+	case o.url = <-addr:
+	case err := <-done:
+		done <- err
+		t.Fatalf("the server does not serve: %v", err)
+	}
+}
+
+// client signs in as somebody.
+func (o *office) client(t *testing.T, name string) *client.Client {
+	t.Helper()
+	c, err := client.New(client.Config{URL: o.url, TokenFile: o.tokens[name]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// page gives what a page of the web says to somebody.
+func (o *office) page(t *testing.T, name, path string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, o.url+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o.read(t, name, req, http.StatusOK)
+}
+
+// read sends a request as somebody and gives the body of the answer.
+func (o *office) read(t *testing.T, name string, req *http.Request, want int) string {
+	t.Helper()
+	req.Header.Set("Authorization", "Bearer "+serverToken(name))
+	req.Header.Set("Accept", "text/html")
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != want {
+		t.Fatalf("%s %s answers %d, want %d: %v: %.2000s", req.Method, req.URL.Path, res.StatusCode, want, err, body)
+	}
+	return string(body)
+}
+
+// message waits for a message of the bot in a thread that says something, and gives the
+// first.
+func (o *office) message(t *testing.T, thread, says string) slacktest.Message {
+	t.Helper()
+	var out slacktest.Message
+	soon(t, "a message that says "+says, func(context.Context) (bool, error) {
+		var all []string
+		for _, m := range o.slack.Own(alertChannel, thread) {
+			if strings.Contains(m.All(), says) {
+				out = m
+				return true, nil
+			}
+			all = append(all, m.All())
+		}
+		return false, fmt.Errorf("the thread says %q", all)
+	})
+	return out
+}
+
+// told waits for a sentence that a member alone is told.
+func (o *office) told(t *testing.T, user, says string) {
+	t.Helper()
+	soon(t, user+" is told "+says, func(context.Context) (bool, error) {
+		all := o.slack.Ephemerals(user)
+		for _, e := range all {
+			if strings.Contains(e.Text, says) {
+				return true, nil
+			}
+		}
+		return false, fmt.Errorf("they were told %v", all)
+	})
+}
+
+// sessions gives all conversations.
+func (o *office) sessions(t *testing.T) []session.Session {
+	t.Helper()
+	all, err := o.client(t, "ann").Sessions(t.Context(), session.Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// changed lists what people, the server and the executor wrote to the cluster.
+func (o *office) changed(t *testing.T) []string {
+	t.Helper()
+	return o.writesOf(t, func(user string) bool {
+		_, person := people()[user]
+		return person || user == executorAccount
+	})
+}
+
+// secretFile keeps a secret in a file of its own.
+func secretFile(t *testing.T, text string) string {
+	t.Helper()
+	f := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(f, []byte(text+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// misled makes a Deployment and a Service that selects a label which none of its pods
+// carries.
+func (c *clinic) misled(t *testing.T, namespace string) {
+	t.Helper()
+	c.run(t, []scenario.Group{{Prefix: namespace, Count: 1}}, scenario.Step{Apply: deployment(namespace, "front", "", "ports: [{containerPort: 8080}]") + `---
+apiVersion: v1
+kind: Service
+metadata: {name: front, namespace: ` + namespace + `}
+spec: {selector: {app: fornt}, ports: [{port: 80, targetPort: 8080}]}
+`})
+	c.available(t, namespace, "front")
+}
