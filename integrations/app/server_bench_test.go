@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"runtime"
@@ -84,9 +85,7 @@ func storm(group int) ([]byte, error) {
 	alerts := make([]map[string]any, 0, stormAlerts)
 	for i := range stormAlerts {
 		own := map[string]string{"instance": fmt.Sprintf("10.0.%d.%d:9090", group%250, i)}
-		for k, v := range labels {
-			own[k] = v
-		}
+		maps.Copy(own, labels)
 		alerts = append(alerts, map[string]any{
 			"status": "firing", "labels": own, "annotations": map[string]string{"summary": "the service does not answer"},
 			"startsAt": starts, "fingerprint": fmt.Sprintf("%08x%08x", group, i),
