@@ -86,7 +86,9 @@ func (s *Service) Undo(ctx context.Context, id, reason string, by incident.Perso
 	if err := (reviewer{s.app, s.plans.rules}).MayApprove(ctx, who, r.Plan); err != nil {
 		return r, errors.Join(&tool.Error{Kind: tool.Forbidden, User: "it is not taken back: " + err.Error(), Err: err}, s.plans.desk.Refuse(ctx, r, who, "undo", err.Error()))
 	}
-	return r, s.queueExecution(ctx, id+"-undo", execution{Plan: id, By: who, Undo: true, Reason: reason})
+	// A second click finds the first; once something became of it, it may be asked again.
+	key := fmt.Sprintf("%s-undo-%d", id, r.At.UnixNano())
+	return r, s.queueExecution(ctx, key, execution{Plan: id, By: who, Undo: true, Reason: reason})
 }
 
 // Rehearse checks all that an execution would, and writes nothing.
@@ -142,7 +144,7 @@ func (s *Service) repairPlans(ctx context.Context) error {
 		if (r.State != incident.PlanApproved && r.State != incident.PlanExecuting) || r.Undoing || len(r.Words) == 0 {
 			continue
 		}
-		if asked := s.asked(ctx, r); asked {
+		if s.asked(r) {
 			errs = append(errs, s.queueExecution(ctx, r.Plan.ID, execution{Plan: r.Plan.ID, By: r.Words[len(r.Words)-1].By}))
 		}
 	}
@@ -151,7 +153,7 @@ func (s *Service) repairPlans(ctx context.Context) error {
 
 // asked reports whether a word of a plan was spoken on a surface of the server: one that
 // was approved at a command line waits for that person's own gumshoe apply.
-func (s *Service) asked(_ context.Context, r planner.Record) bool {
+func (s *Service) asked(r planner.Record) bool {
 	return r.Words[len(r.Words)-1].By.Surface != session.CLI || r.State == incident.PlanExecuting
 }
 
@@ -231,7 +233,7 @@ func (s *Service) execute(ctx context.Context, c *store.Claim) error {
 	case err == nil || drift || withheld && w.Final:
 		s.log.Info("plan", "id", e.Plan, "state", r.State, "reason", r.Reason)
 		return c.Lease.Done(ctx)
-	case withheld && s.stale(ctx, e.Plan):
+	case withheld && !e.Undo && s.stale(ctx, e.Plan):
 		return c.Lease.Done(ctx)
 	}
 	// A freeze, a lock of another plan, a store that does not answer: it waits.
