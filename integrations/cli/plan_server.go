@@ -119,7 +119,7 @@ func (s *serverPlans) Execute(ctx context.Context, id string, c app.Caller) (pla
 	case st.Mode == "read-only":
 		return r, &planner.Withheld{Plan: id, Why: "that server executes nothing (server.execute is off)"}
 	}
-	return s.follow(ctx, id)
+	return s.follow(ctx, r)
 }
 
 // Undo implements planDesk.
@@ -127,30 +127,28 @@ func (s *serverPlans) Undo(ctx context.Context, id string, c app.Caller, because
 	if err := s.as(c); err != nil {
 		return planner.Record{}, err
 	}
-	if r, err := s.c.Undo(ctx, id, because, incident.Person{Surface: session.CLI}); err != nil {
-		return r, err
-	}
-	return s.follow(ctx, id)
-}
-
-// follow tells what happens to a plan until nothing more does.
-func (s *serverPlans) follow(ctx context.Context, id string) (planner.Record, error) {
-	r, err := s.c.Plan(ctx, id)
+	r, err := s.c.Undo(ctx, id, because, incident.Person{Surface: session.CLI})
 	if err != nil {
 		return r, err
 	}
+	return s.follow(ctx, r)
+}
+
+// follow tells what happens to a plan after a record of it, until nothing more does.
+func (s *serverPlans) follow(ctx context.Context, before planner.Record) (planner.Record, error) {
+	id := before.Plan.ID
 	for told, err := range s.c.Events(ctx, id, 0) {
 		if err != nil {
-			return r, err
+			return before, err
 		}
-		if s.emit != nil && told.Event.At.After(r.At) {
+		if s.emit != nil && told.Event.At.After(before.At) {
 			s.emit(told.Event)
 		}
 		if told.Event.Type != event.PlanReleased {
 			continue
 		}
 		now, err := s.c.Plan(ctx, id)
-		if err != nil || now.State.Final() && now.Released && now.At.After(r.At) || now.Released && r.Released {
+		if err != nil || now.Released && now.At.After(before.At) {
 			return now, err
 		}
 	}
