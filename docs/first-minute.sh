@@ -45,7 +45,7 @@ shot() {
 
 : >"$out"
 tm new-session -d -s minute -x 100 -y 40 \
-	"env XDG_STATE_HOME='$state' KUBECONFIG=/dev/null '$gumshoe' chat --demo k8s-service-selector"
+	"env -u CI XDG_STATE_HOME='$state' KUBECONFIG=/dev/null '$gumshoe' chat --demo k8s-service-selector"
 wait_for 'observe'
 shot 'gumshoe chat --demo k8s-service-selector'
 

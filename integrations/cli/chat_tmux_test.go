@@ -100,7 +100,7 @@ func TestChatInTmux(t *testing.T) {
 		}
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 		m := tmux{t, filepath.Join(dir, "s")}
-		m.do("new-session", "-d", "-x", "100", "-y", "30", fmt.Sprintf("echo before; env KUBECONFIG=/dev/null XDG_STATE_HOME='%s' EDITOR='sed -i s/pending/silent/' '%s' chat --demo k8s-service-selector; echo ended $?; cat", t.TempDir(), gumshoe))
+		m.do("new-session", "-d", "-x", "100", "-y", "30", fmt.Sprintf("echo before; env -u CI KUBECONFIG=/dev/null XDG_STATE_HOME='%s' EDITOR='sed -i s/pending/silent/' '%s' chat --demo k8s-service-selector; echo ended $?; cat", t.TempDir(), gumshoe))
 		t.Cleanup(func() { _ = exec.Command("tmux", "-S", m.socket, "kill-server").Run() })
 		m.wait("observe")
 		m.typed("why is service web pending")
