@@ -40,21 +40,18 @@ func (m slow) play(x *llmtest.Exchange) {
 			}
 		}
 	}
-	claim, id := "", ""
-	for _, msg := range x.Request.Messages {
-		if _, rest, ok := strings.Cut(msg.Text, "ResourceClaim train/"); ok && claim == "" {
-			claim, _, _ = strings.Cut(rest, " ")
-			claim = strings.TrimRight(claim, ".,:;\n")
-		}
-		if before, _, ok := strings.Cut(msg.Text, "] dra_explain"); ok && id == "" {
-			id = before[strings.LastIndex(before, "[")+1:]
-		}
-	}
 	found := map[string]any{"outcome": "healthy", "summary": "The pod runs."}
-	if strings.Contains(claim, "-gpu-") && id != "" {
-		found = map[string]any{"outcome": "root_cause", "summary": "No device of this cluster is an H200.", "causes": []map[string]any{{
-			"subject": "ResourceClaim train/" + claim, "code": "dra.selector_excludes_all", "statement": "The claim asks for an H200, and no device is one", "confidence": 0.9, "evidence": []string{id},
-		}}}
+	for _, msg := range x.Request.Messages {
+		before, rest, ok := strings.Cut(msg.Text, "] dra_explain")
+		_, rest, cause := strings.Cut(rest, "cause (0.97) ")
+		subject, _, _ := strings.Cut(rest, ":")
+		if ok && cause {
+			found = map[string]any{"outcome": "root_cause", "summary": "No device of this cluster is an H200.", "causes": []map[string]any{{
+				"subject": subject, "code": "dra.selector_excludes_all", "statement": "The claim asks for an H200, and no device is one", "confidence": 0.9,
+				"evidence": []string{before[strings.LastIndex(before, "[")+1:]},
+			}}}
+			break
+		}
 	}
 	raw, err := json.Marshal(found)
 	if err != nil {
@@ -173,7 +170,7 @@ func TestBrowserIncident(t *testing.T) {
 	ann.kept()
 
 	// Its investigation fills the page while it runs.
-	ann.keys("j")
+	ann.shortcut("j")
 	ann.focus("a.row-main")
 	ann.keys(kb.Enter)
 	ann.holds(`location.pathname.startsWith("/sessions/s-")`)
@@ -195,7 +192,7 @@ func TestBrowserIncident(t *testing.T) {
 
 	// The answer: chain, quotes in the evidence, and what was not seen.
 	ann.wait("svg.graph a.symptom")
-	ann.holds(`[...document.querySelectorAll(".look.cited mark")].some(m => m.textContent.includes("H200"))`)
+	ann.holds(`[...document.querySelectorAll(".look.cited[open] mark")].some(m => m.textContent.includes("H200"))`)
 	ann.says("What could not be seen")
 	ann.says("GPU telemetry")
 	ann.shot("incident-03-answer")
@@ -209,9 +206,10 @@ func TestBrowserIncident(t *testing.T) {
 	bob.says("Nothing waits for approval.")
 	bob.wait("#live-state.on")
 	bob.mark()
-	ann.keys("n")
+	ann.shortcut("n")
 	ann.focus("#question")
 	ann.keys("which devices would fit?")
+	ann.holds(`document.getElementById("question").value === "which devices would fit?"`)
 	ann.tab("form.ask button.main")
 	ann.keys(kb.Enter)
 	ann.wait("article:nth-of-type(2) .diagnosis")
@@ -252,7 +250,8 @@ func TestBrowserIncident(t *testing.T) {
 	ann.says("alerts resolved")
 	ann.says("is it over?")
 	ann.holds(`document.querySelector("#session-head .badge").textContent === "resolved"`)
-	ann.wait("article:nth-of-type(3).open .diagnosis")
+	ann.wait("article:nth-of-type(3).open .answer")
+	ann.says("Nothing is wrong with what was asked about.")
 	ann.kept()
 	ann.shot("incident-10-resolved")
 
