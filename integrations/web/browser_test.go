@@ -330,6 +330,9 @@ func (b *browser) shortcut(keys string) {
 	b.t.Helper()
 	for _, r := range keys {
 		k := input.DispatchKeyEventParams{Key: string(r), WindowsVirtualKeyCode: int64(unicode.ToUpper(r))}
+		if r == '\r' {
+			k.Key = "Enter"
+		}
 		down := k
 		down.Type, down.Text, down.UnmodifiedText = kb.KeyDown, string(r), string(r)
 		send(b, input.DispatchKeyEvent, down)

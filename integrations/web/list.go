@@ -90,6 +90,9 @@ func (s *Web) row(x session.Session) sessionRow {
 		ID: x.ID, Title: titleOf(x), Source: x.Source, Owner: clean(x.Owner.Name), Namespace: clean(x.Namespace),
 		State: stateOf(x), Alerts: alertCount(x), Changed: moment(x.Changed, s.now()),
 	}
+	if r.Owner == r.Source { // a surface that asks by itself is named once
+		r.Owner = ""
+	}
 	if n := len(x.Turns); n > 1 {
 		r.Turns = plural(n, "question", "questions")
 	}

@@ -103,6 +103,54 @@
   });
   reveal();
 
+  // "@" in a question offers objects of the cluster.
+  const q = document.querySelector("[data-question]"), box = document.getElementById("choices");
+  if (q && box) {
+    document.getElementById("choices-hint").hidden = false;
+    let timer = 0, asked = null;
+    const word = () => { const m = /(?:^|\s)@(\S*)$/.exec(q.value.slice(0, q.selectionEnd)); return m ? m[1] : null; };
+    const options = () => [...box.querySelectorAll("[role=option]")];
+    const at = () => options().findIndex((o) => o.getAttribute("aria-selected") === "true");
+    const close = () => { clearTimeout(timer); asked = null; box.hidden = true; box.textContent = ""; q.removeAttribute("aria-activedescendant"); };
+    const mark = (i) => {
+      const all = options();
+      if (!all.length) return;
+      const o = all[(i + all.length) % all.length];
+      for (const x of all) x.setAttribute("aria-selected", String(x === o));
+      q.setAttribute("aria-activedescendant", o.id);
+      o.scrollIntoView({ block: "nearest" });
+    };
+    const pick = (o) => { const end = q.selectionEnd, w = word(); if (w !== null) q.setRangeText(o.dataset.insert + " ", end - w.length - 1, end, "end"); close(); };
+    const look = async () => {
+      const w = word();
+      if (w === null || w === asked) { if (w === null) close(); return; }
+      asked = w;
+      try {
+        const res = await fetch("/objects?prefix=" + encodeURIComponent(w)), html = await res.text();
+        if (w !== word() || document.activeElement !== q) return;
+        if (!res.ok || res.redirected) { close(); return; }
+        box.innerHTML = html;
+        box.hidden = false;
+        mark(0);
+      } catch { close(); }
+    };
+    q.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(look, 150); });
+    q.addEventListener("blur", close);
+    q.addEventListener("keydown", (e) => {
+      if (box.hidden || e.ctrlKey || e.metaKey || e.altKey) return;
+      const i = at();
+      if (e.key === "Escape") close();
+      else if (e.key === "ArrowDown" && i >= 0) mark(i + 1);
+      else if (e.key === "ArrowUp" && i >= 0) mark(i - 1);
+      else if ((e.key === "Enter" || e.key === "Tab") && i >= 0) pick(options()[i]);
+      else return;
+      e.preventDefault();
+      e.stopPropagation();
+    });
+    box.addEventListener("mousedown", (e) => e.preventDefault()); // the question keeps the focus
+    box.addEventListener("click", (e) => { const o = e.target.closest("[role=option]"); if (o) pick(o); });
+  }
+
   // Keys.
   const pages = { i: "/sessions", a: "/approvals", p: "/plans", u: "/audit", s: "/status" };
   let went = 0;
