@@ -13,6 +13,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/store"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/planner"
+	"github.com/gumshoe-ai/gumshoe/planner/approval"
 	"github.com/gumshoe-ai/gumshoe/planner/audit"
 )
 
@@ -57,6 +58,13 @@ func (s *Service) Plans(ctx context.Context) ([]planner.Record, error) { return 
 func (s *Service) Say(ctx context.Context, id, word, comment string, by incident.Person) (planner.Record, error) {
 	caller := Login(by)
 	r, err := s.plans.Say(ctx, id, word, comment, caller)
+	if f, ok := errors.AsType[*approval.Refusal](err); ok { // to be refused is no fault of the server
+		kind := tool.Forbidden
+		if f.Kind == approval.Unknown {
+			kind = tool.Invalid
+		}
+		err = &tool.Error{Kind: kind, User: "the word is not taken: " + f.Why, Err: err}
+	}
 	if err != nil || !s.cfg.Execute || word != incident.Approved || r.State != incident.PlanApproved {
 		return r, err
 	}
