@@ -224,7 +224,7 @@ func TestDeafRelayIsALimit(t *testing.T) {
 	if err != nil || codes(res) != "" || !strings.Contains(res.Text, "not heard: nodes node-b") || !strings.Contains(res.Text, "3 events were lost") {
 		t.Errorf("%v\n%s", err, res.Text)
 	}
-	if l := ts.Limits(); len(l) != 2 {
+	if l := ts.Limits(time.Time{}); len(l) != 2 {
 		t.Errorf("limits: %+v", l)
 	}
 	names := 0
