@@ -265,6 +265,7 @@ type streamInfo struct {
 	Time  time.Time `json:"ts"`
 	State struct {
 		LastSeq  uint64            `json:"last_seq"`
+		Messages uint64            `json:"messages"`
 		Bytes    uint64            `json:"bytes"`
 		First    uint64            `json:"first_seq"`
 		Subjects map[string]uint64 `json:"subjects"`
