@@ -394,6 +394,18 @@ func (p *Plans) List(ctx context.Context) ([]planner.Record, error) {
 	return all, err
 }
 
+// pending counts the plans that wait for somebody's word.
+func (p *Plans) pending(ctx context.Context) (int, error) {
+	all, err := p.desk.Waiting(ctx)
+	n := 0
+	for _, r := range all {
+		if p.judged(r).State == incident.PlanPending {
+			n++
+		}
+	}
+	return n, err
+}
+
 // words is how often a word is judged anew because somebody else spoke in the same moment.
 const words = 5
 
