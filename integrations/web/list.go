@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -97,8 +98,8 @@ func (s *Web) row(x session.Session) sessionRow {
 	}
 	if t, ok := x.Last(); ok {
 		r.Headline = clip(clean(t.Headline), 300)
-		if r.Headline == "" {
-			r.Headline = clip(clean(t.Reason), 300)
+		if r.Headline == "" || t.State == session.Failed { // what failed says why
+			r.Headline = clip(cmp.Or(clean(t.Reason), clean(t.Headline)), 300)
 		}
 	}
 	return r

@@ -6,6 +6,8 @@
 
   // Live parts: the server sends an element, which takes the place of the one with its
   // id, or goes to the end of the list that it names.
+  const opened = new WeakMap(); // whether it came open
+  const came = (el) => { for (const d of [el, ...el.querySelectorAll("details")]) opened.set(d, d.open); };
   const put = (html) => {
     const holder = document.createElement("template");
     holder.innerHTML = html;
@@ -14,15 +16,16 @@
     const old = document.getElementById(next.id);
     if (!old) {
       const list = next.dataset.into && document.getElementById(next.dataset.into);
-      if (list) list.append(next);
+      if (list) { came(next); list.append(next); }
       return;
     }
     // What a person opened, wrote or stands on stays.
-    const open = new Map([...old.querySelectorAll("details[id]")].map((d) => [d.id, d.open]));
+    const open = new Map([...old.querySelectorAll("details[id]")].filter((d) => d.open !== opened.get(d)).map((d) => [d.id, d.open]));
     const texts = new Map([...old.querySelectorAll("input[id], textarea[id], select[id]")].filter((f) => f.value !== f.defaultValue).map((f) => [f.id, f.value]));
     const focus = old.contains(document.activeElement) ? document.activeElement : null;
     const key = focus && (focus.id || focus.getAttribute("href") || "");
     const caret = focus && "selectionStart" in focus ? [focus.selectionStart, focus.selectionEnd] : null;
+    came(next);
     old.replaceWith(next);
     for (const d of next.querySelectorAll("details[id]")) if (open.has(d.id)) d.open = open.get(d.id);
     for (const [id, text] of texts) { const f = document.getElementById(id); if (f) f.value = text; }
@@ -32,6 +35,7 @@
     if (again && caret) try { again.setSelectionRange(...caret); } catch { /* a field without a caret */ }
   };
 
+  if (main) came(main);
   if (main && main.dataset.live && "EventSource" in window) {
     let source = null, last = "", failed = 0, timer = 0;
     const say = (text, on) => { state.textContent = text; state.hidden = false; state.classList.toggle("on", on); };
