@@ -194,6 +194,10 @@ func (s *Store) last(ctx context.Context, stream, filter string) (*msg, bool, er
 const (
 	batchMsgs  = 512
 	batchBytes = 4 << 20
+	// syncQueue is how many messages wait for a reader of a subscription: more than
+	// one answer has, and as many as wait for a subscriber to live events. The
+	// client's own default reserves half a MiB for each, also for each batch.
+	syncQueue = maxLive
 )
 
 // page is an answer to a batch request.
