@@ -257,6 +257,29 @@ func (b *Book) enqueue(ctx context.Context, session string, t Turn) error {
 	return nil
 }
 
+// Queued finds a turn by the record with which it was queued, without looking at other
+// sessions; false where there is none, or not any more.
+func (b *Book) Queued(ctx context.Context, turn string) (Session, Turn, bool, error) {
+	for _, p := range Priorities() {
+		for rec, err := range b.Journal.Load(ctx, queue(p)+"."+turn, 0) {
+			if err != nil {
+				return Session{}, Turn{}, false, err
+			}
+			w, err := decodeWork(rec.Data)
+			if err != nil {
+				return Session{}, Turn{}, false, err
+			}
+			s, err := Load(ctx, b.Journal, w.Session)
+			if errors.Is(err, store.ErrNotFound) {
+				break
+			}
+			t, ok := s.Turn(turn)
+			return s, t, ok, err
+		}
+	}
+	return Session{}, Turn{}, false, nil
+}
+
 // Repair queues what was taken and, because a process ended in between, not queued.
 // It is called when a server starts and now and then.
 func (b *Book) Repair(ctx context.Context) error {

@@ -122,3 +122,20 @@ func TestIndexShowsWhatIsThere(t *testing.T) {
 		})
 	}
 }
+
+func TestQueuedFindsATurn(t *testing.T) {
+	t.Parallel()
+	b := &session.Book{Journal: open(t)}
+	a := ask("why")
+	a.Priority = session.Low
+	s, turn, err := b.Ask(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, one, ok, err := b.Queued(t.Context(), turn.ID); err != nil || !ok || got.ID != s.ID || one.State != session.Queued {
+		t.Errorf("%s of %s: %v (%v)", one.ID, got.ID, ok, err)
+	}
+	if _, _, ok, err := b.Queued(t.Context(), "run-none"); ok || err != nil {
+		t.Errorf("a turn that nobody asked is there: %v (%v)", ok, err)
+	}
+}

@@ -200,32 +200,6 @@ func (p *Plans) fileOnce(ctx context.Context, plan incident.Plan, who incident.P
 	return p.desk.File(ctx, plan, d, prose)
 }
 
-// first gives the plan that stands with the intent of this one, or else the id under
-// which this one is to be filed.
-func (p *Plans) first(ctx context.Context, plan incident.Plan) (planner.Record, string, error) {
-	intent, err := planner.Intent(plan)
-	if err != nil {
-		return planner.Record{}, "", err
-	}
-	for n := 0; ; n++ {
-		id := planner.IntentID(intent, n)
-		r, err := p.desk.Load(ctx, id)
-		if errors.Is(err, store.ErrNotFound) {
-			return r, id, nil
-		}
-		if err != nil {
-			return r, "", err
-		}
-		if !r.Stands() {
-			continue
-		}
-		// An id is short: what stands under it has to be the same indeed.
-		if have, err := planner.Intent(r.Plan); err != nil || have == intent {
-			return r, "", err
-		}
-	}
-}
-
 // loud tells everybody that ordinary consent is passed by.
 func (p *Plans) loud(ctx context.Context, plan incident.Plan, who incident.Person, what string) error {
 	p.emit(event.Event{Run: plan.ID, Type: event.Notice, At: p.now(), Notice: &event.Message{Level: "error", Text: fmt.Sprintf("BREAK-GLASS: %s on cluster %s, plan %s: %s", who.Name, plan.Cluster, plan.ID, plan.Reason)}})

@@ -123,6 +123,9 @@ func (s *Service) followable(ctx context.Context, id string) (string, error) {
 	for _, err := range s.keep.Load(ctx, subject, 0) {
 		return subject, err
 	}
+	if _, t, ok, err := s.book.Queued(ctx, id); err != nil || ok && !t.State.Ended() {
+		return subject, gone(err, "there is no investigation %q", id)
+	}
 	all, err := s.index.List(ctx, session.Filter{Run: id})
 	for _, one := range all {
 		if t, ok := one.Turn(id); ok && !t.State.Ended() {
