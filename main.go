@@ -16,6 +16,7 @@ import (
 func main() {
 	collectLate(os.Getenv)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	cli.Quiet()
 	code := cli.Run(ctx, os.Args[1:], streams())
 	stop()
 	os.Exit(code)

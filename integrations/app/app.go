@@ -8,20 +8,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"runtime/debug"
 	"slices"
 	"time"
 
-	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
-	"k8s.io/klog/v2"
 
 	"github.com/gumshoe-ai/gumshoe/agent/event"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -111,8 +108,6 @@ func (f *Factory) FromBundle(ctx context.Context, fsys fs.FS) (*App, error) {
 // assemble wires an App; without a library it reads that of the configuration.
 func assemble(cfg Config, src *source, lib *runbooks.Library) (*App, error) {
 	a := &App{cfg: cfg, src: src, redactor: redact.New(), detector: redact.NewDetector(), closers: []func() error{src.close}}
-	// client-go logs through klog: nothing of it may reach a terminal by itself.
-	klog.SetLogger(logr.FromSlogHandler(slog.DiscardHandler))
 	for _, secret := range append(slices.Concat(cfg.Prometheus.secrets(), cfg.Loki.secrets(), cfg.Supply.secrets(), cfg.modelSecrets()), src.rest.BearerToken, src.rest.Password) {
 		a.redactor.AddKnown(secret, "credential")
 	}

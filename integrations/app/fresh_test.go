@@ -49,7 +49,13 @@ func (a *asked) take() []string {
 func (a *asked) round(source string, next http.RoundTripper) http.RoundTripper {
 	return roundTrip(func(r *http.Request) (*http.Response, error) {
 		if !kindsOnly.MatchString(r.URL.Path) {
-			a.note("%s: %s %s?%s", source, r.Method, r.URL.Path, r.URL.RawQuery)
+			what := r.URL.Path + "?" + r.URL.RawQuery
+			// One object, a namespace, a selection or the whole kind: which of them is
+			// read depends on what the same look has read already.
+			if m := kindRead.FindString(inNamespace.ReplaceAllString(r.URL.Path, "/")); source == "cluster" && m != "" {
+				what = m
+			}
+			a.note("%s: %s %s", source, r.Method, what)
 		}
 		return next.RoundTrip(r)
 	})
@@ -58,6 +64,11 @@ func (a *asked) round(source string, next http.RoundTripper) http.RoundTripper {
 // kindsOnly are the documents of which kinds a server serves: they are read every few
 // minutes, whoever asks.
 var kindsOnly = regexp.MustCompile(`^/(api|apis|api/v1|apis/[^/]+|apis/[^/]+/[^/]+)/?$`)
+
+var (
+	inNamespace = regexp.MustCompile(`/namespaces/[^/]+/`)
+	kindRead    = regexp.MustCompile(`^(/api/v1|/apis/[^/]+/[^/]+)/[^/]+`)
+)
 
 type roundTrip func(*http.Request) (*http.Response, error)
 

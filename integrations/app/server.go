@@ -39,7 +39,7 @@ type ServerOptions struct {
 	App func(context.Context, Config) (*App, error)
 	// Keeper opens the store; nil is ServerKeeper.
 	Keeper func(context.Context, Config, *slog.Logger) (*Keeper, error)
-	Log *slog.Logger
+	Log    *slog.Logger
 	// Listen opens a listener; nil is net.Listen.
 	Listen func(network, addr string) (net.Listener, error)
 	// Ready is told of the addresses once they are served.

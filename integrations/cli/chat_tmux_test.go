@@ -80,6 +80,7 @@ func TestChatInTmux(t *testing.T) {
 			width = 0
 		}
 		tty := func(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+		cli.Quiet()
 		os.Exit(cli.Run(t.Context(), flag.Args(), cli.Streams{
 			In: os.Stdin, Out: os.Stdout, Err: os.Stderr, InTTY: tty(os.Stdin), OutTTY: tty(os.Stdout), ErrTTY: tty(os.Stderr), Width: width, Getenv: os.Getenv,
 		}))

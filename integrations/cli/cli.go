@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
 
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
@@ -29,6 +32,10 @@ type Streams struct {
 func (s Streams) color() bool {
 	return s.OutTTY && s.Getenv("NO_COLOR") == "" && s.Getenv("TERM") != "dumb"
 }
+
+// Quiet keeps what client-go logs by itself from the terminal. Its logger is one of the
+// process and may not be set while it is used: main does so once, before Run.
+func Quiet() { klog.SetLogger(logr.FromSlogHandler(slog.DiscardHandler)) }
 
 // Run executes a command line and gives the exit code. It never panics on bad
 // input and never waits for an answer without a terminal.
