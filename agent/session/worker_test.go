@@ -94,7 +94,8 @@ func TestWorkerAnswersByPriorityAndWithinItsBounds(t *testing.T) {
 }
 
 // A worker that is gone leaves a turn that is running: what reached its end counts, what
-// did not is abandoned and begun again, and at the last attempt it has failed.
+// did not is abandoned and begun again, what was interrupted is begun again though its end
+// was told, and at the last attempt it has failed.
 func TestWorkerTakesUpWhatAnotherLeft(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
@@ -109,6 +110,11 @@ func TestWorkerTakesUpWhatAnotherLeft(t *testing.T) {
 		"in the middle": {func(ctx context.Context, st store.Store, j session.Job) {
 			log := store.NewRunLog(ctx, st, store.RunLogOptions{})
 			event.NewRecorder(j.Run, time.Now, log).Emit(event.Event{Type: event.RunStarted, Started: &event.Started{Question: j.Question}})
+		}, session.Answered, "-2", "found by the second", 2},
+		"interrupted, and its end told": {func(ctx context.Context, st store.Store, j session.Job) {
+			r := event.NewRecorder(j.Run, time.Now, store.NewRunLog(ctx, st, store.RunLogOptions{}))
+			r.Emit(event.Event{Type: event.RunStarted, Started: &event.Started{Question: j.Question}})
+			r.Emit(event.Event{Type: event.RunEnded, Report: &incident.Report{ID: j.Run, Stop: incident.StopInterrupted, Diagnosis: incident.Diagnosis{Outcome: incident.Inconclusive}}})
 		}, session.Answered, "-2", "found by the second", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
