@@ -3,6 +3,8 @@ package runbooks
 import (
 	_ "embed"
 	"fmt"
+	"maps"
+	"sync"
 )
 
 //go:embed actions.yaml
@@ -24,8 +26,15 @@ type ParamInfo struct {
 	Object bool `yaml:"object" json:"object,omitempty"`
 }
 
-// Actions gives the catalogue by name.
-func Actions() (map[string]ActionInfo, error) { return catalogue("actions.yaml", actionsYAML) }
+// shippedActions is the catalogue, read once in the life of the process.
+var shippedActions = sync.OnceValues(func() (map[string]ActionInfo, error) { return catalogue("actions.yaml", actionsYAML) })
+
+// Actions gives the catalogue by name, in a map of the caller's own. The parameters of
+// an action are shared and must not be changed.
+func Actions() (map[string]ActionInfo, error) {
+	all, err := shippedActions()
+	return maps.Clone(all), err
+}
 
 func catalogue(file string, data []byte) (map[string]ActionInfo, error) {
 	var list []ActionInfo

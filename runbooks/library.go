@@ -15,13 +15,19 @@ import (
 type Library struct {
 	all  []*Runbook
 	byID map[string]*Runbook
+	// engine keeps the programs of the expressions, which are as many as the runbooks have.
+	engine *Engine
 }
+
+// Engine runs the expressions of the runbooks. Whoever shares a library shares what was
+// compiled: a server compiles an expression once, not once a question.
+func (l *Library) Engine() *Engine { return l.engine }
 
 // Load reads every .md beneath the file systems; a later one wins by id. README
 // files and hidden ones are passed over, and so is what lies beside a SKILL.md,
 // which is that skill's own material. All broken files are reported at once.
 func Load(fsys ...fs.FS) (*Library, error) {
-	l := &Library{byID: map[string]*Runbook{}}
+	l := &Library{byID: map[string]*Runbook{}, engine: NewEngine()}
 	var errs []error
 	for _, f := range fsys {
 		names, err := files(f)

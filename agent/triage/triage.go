@@ -24,6 +24,9 @@ type Config struct {
 	Cluster  string
 	Toolsets []tool.Toolset
 	Library  Library
+	// Engine runs the expressions of the runbooks; nil makes one. One that is shared compiles
+	// each expression once for all.
+	Engine *runbooks.Engine
 	// Limits bound the walk; zero fields take DefaultLimits.
 	Limits Limits
 }
@@ -64,7 +67,11 @@ func New(cfg Config) *Triage {
 	if l.Runbooks <= 0 {
 		l.Runbooks = d.Runbooks
 	}
-	return &Triage{cluster: cfg.Cluster, toolsets: cfg.Toolsets, library: cfg.Library, engine: runbooks.NewEngine(), limits: l, words: newVocabulary()}
+	engine := cfg.Engine
+	if engine == nil {
+		engine = runbooks.NewEngine()
+	}
+	return &Triage{cluster: cfg.Cluster, toolsets: cfg.Toolsets, library: cfg.Library, engine: engine, limits: l, words: newVocabulary()}
 }
 
 // session is the state of one assessment.

@@ -239,7 +239,7 @@ func (a *App) run(ctx context.Context, q incident.Question, o runOptions) (incid
 	}
 	ic := investigate.Config{
 		Cluster: a.src.cluster, Toolsets: a.toolsets, Model: model, Actions: known,
-		Triager: triage.New(triage.Config{Cluster: a.src.cluster, Toolsets: a.toolsets, Library: a.library}),
+		Triager: triage.New(triage.Config{Cluster: a.src.cluster, Toolsets: a.toolsets, Library: a.library, Engine: a.library.Engine()}),
 		Budget:  investigate.Budget{Steps: a.cfg.Budget.Steps, Tokens: a.cfg.Budget.Tokens, Cost: a.cfg.Budget.Cost, WallClock: time.Duration(a.cfg.Budget.Timeout)},
 		Now:     a.src.now, Redactor: a.redactor, Suspicious: a.detector.Marks, Spill: o.Spill, Note: o.Note,
 	}

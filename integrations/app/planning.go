@@ -158,7 +158,7 @@ func (l looker) Faults(ctx context.Context, subjects ...incident.Ref) ([]inciden
 	}
 	inv, err := investigate.New(investigate.Config{
 		Cluster: l.a.src.cluster, Toolsets: l.a.toolsets, Actions: known,
-		Triager: triage.New(triage.Config{Cluster: l.a.src.cluster, Toolsets: l.a.toolsets, Library: l.a.library}),
+		Triager: triage.New(triage.Config{Cluster: l.a.src.cluster, Toolsets: l.a.toolsets, Library: l.a.library, Engine: l.a.library.Engine()}),
 		Now:     l.a.src.now, Redactor: l.a.redactor, Suspicious: l.a.detector.Marks,
 	})
 	if err != nil {

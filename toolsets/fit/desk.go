@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strings"
+	"sync"
 
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/fit/engine"
@@ -21,8 +22,14 @@ type Desk struct {
 	skus   []hardware.SKU
 }
 
-// NewDesk reads the tables that ship.
-func NewDesk() (*Desk, error) {
+// shippedDesk has the tables that ship, read once in the life of the process. Nobody
+// changes them: WithPrices makes a table of its own.
+var shippedDesk = sync.OnceValues(readDesk)
+
+// NewDesk gives the desk with the tables that ship. It may be shared.
+func NewDesk() (*Desk, error) { return shippedDesk() }
+
+func readDesk() (*Desk, error) {
 	models, err := model.Catalogue()
 	if err != nil {
 		return nil, fmt.Errorf("fit: %w", err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"sync"
 )
 
 // sign is one row of the table of what clouds say when a machine is not made: data,
@@ -25,6 +26,10 @@ type sign struct {
 
 //go:embed errors.json
 var errorTable []byte
+
+// shippedSigns is the table that ships, read once in the life of the process. Nobody
+// changes it.
+var shippedSigns = sync.OnceValues(loadSigns)
 
 // loadSigns reads the table and refuses a row that is not whole.
 func loadSigns() ([]sign, error) {

@@ -128,7 +128,7 @@ func New(c Config) (*Toolset, error) {
 	if c.TTL <= 0 {
 		c.TTL = DefaultTTL
 	}
-	signs, err := loadSigns()
+	signs, err := shippedSigns()
 	if err != nil {
 		return nil, err
 	}

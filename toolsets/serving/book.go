@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -70,6 +71,9 @@ type book struct {
 	Kinds   []shape  `json:"kinds"`
 	hole    *regexp.Regexp
 }
+
+// shippedBook are the systems that ship, read once in the life of the process. Nobody changes them.
+var shippedBook = sync.OnceValues(loadBook)
 
 func loadBook() (*book, error) {
 	b := &book{hole: regexp.MustCompile(`\{([A-Za-z.]+)\}`)}

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -43,6 +44,9 @@ type rule struct {
 
 	condition, reason, message *regexp.Regexp
 }
+
+// shippedRules are the rules that ship, read once in the life of the process. Nobody changes them.
+var shippedRules = sync.OnceValues(loadRules)
 
 func loadRules() ([]rule, error) {
 	var f struct {

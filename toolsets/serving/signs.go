@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -54,6 +55,9 @@ type signs struct {
 	all   []sign
 	stamp *regexp.Regexp
 }
+
+// shippedSigns are the signatures that ship, read once in the life of the process. Nobody changes them.
+var shippedSigns = sync.OnceValues(loadSigns)
 
 func loadSigns() (*signs, error) {
 	var f struct {

@@ -120,13 +120,13 @@ func New(c Config) (*Toolset, error) {
 	if t.alias, err = alias.Load(); err != nil {
 		return nil, fmt.Errorf("serving: %w", err)
 	}
-	if t.book, err = loadBook(); err != nil {
+	if t.book, err = shippedBook(); err != nil {
 		return nil, fmt.Errorf("serving: %w", err)
 	}
-	if t.rules, err = loadRules(); err != nil {
+	if t.rules, err = shippedRules(); err != nil {
 		return nil, fmt.Errorf("serving: %w", err)
 	}
-	if t.signs, err = loadSigns(); err != nil {
+	if t.signs, err = shippedSigns(); err != nil {
 		return nil, fmt.Errorf("serving: %w", err)
 	}
 	for _, mk := range []func() (tool.Tool, error){t.overviewTool, t.explainTool, t.podTool, t.routeTool, t.queueTool, t.surveyTool, t.diagnoseTool, t.probeTool} {

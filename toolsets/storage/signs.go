@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"sync"
 )
 
 // Stages at which a driver or the kubelet complains.
@@ -38,6 +39,10 @@ type sign struct {
 
 //go:embed signatures.json
 var signatures []byte
+
+// shippedSigns is the table that ships, read once in the life of the process. Nobody
+// changes it.
+var shippedSigns = sync.OnceValues(loadSigns)
 
 // loadSigns reads the table and refuses a row that names no known code or stage or
 // whose pattern does not compile.

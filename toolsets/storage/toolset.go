@@ -98,7 +98,7 @@ func New(c Config) (*Toolset, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	signs, err := loadSigns()
+	signs, err := shippedSigns()
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 )
 
 //go:embed table.json
@@ -93,8 +94,11 @@ type Action struct {
 	Do    string `json:"do"`
 }
 
-// Load reads the table that ships and checks it.
-func Load() (*Table, error) { return Read(raw) }
+// shipped is the table that ships, read once in the life of the process.
+var shipped = sync.OnceValues(func() (*Table, error) { return Read(raw) })
+
+// Load gives the table that ships. It is shared by all who ask and must not be changed.
+func Load() (*Table, error) { return shipped() }
 
 // Read decodes a table. Every row needs a title, a class, an action and a known
 // source; two rows of one code must differ in generation or driver.

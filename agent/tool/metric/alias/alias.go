@@ -12,6 +12,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/gumshoe-ai/gumshoe/agent/tool/metric"
 )
@@ -81,8 +82,11 @@ type Table struct {
 	byMetric map[string]int
 }
 
-// Load reads the table that ships and checks it.
-func Load() (*Table, error) { return Parse(raw) }
+// shipped is the table that ships, read and checked once in the life of the process.
+var shipped = sync.OnceValues(func() (*Table, error) { return Parse(raw) })
+
+// Load gives the table that ships. It is shared by all who ask and must not be changed.
+func Load() (*Table, error) { return shipped() }
 
 // Parse reads a table. Every signal needs a known family, a kind, a text and at
 // least one name; a name belongs to one signal only, unless labels tell the
