@@ -439,7 +439,7 @@ func (c *cluster) writes(t *testing.T, account string) []string {
 // its rights alone; who could not do it themselves does not approve.
 func executor(t *testing.T, c *cluster) {
 	c.misled(t, "shop-executing")
-	vals := values(t, "executor", `config: {server: {auth: {tokens: [{name: ann, role: asker, file: /etc/gumshoe/secrets/tokens/ann}, {name: bob, role: approver, file: /etc/gumshoe/secrets/tokens/bob}, {name: eve, role: approver, file: /etc/gumshoe/secrets/tokens/eve}]}}}`)
+	vals := values(t, "executor", `config: {server: {auth: {tokens: [{name: ann, role: asker, file: /etc/gumshoe/secrets/tokens/ann}, {name: bob, role: approver, file: /etc/gumshoe/secrets/tokens/bob}, {name: eve, role: approver, file: /etc/gumshoe/secrets/tokens/eve}]}}}`, `approval: {existingSecret: gumshoe-approval}`)
 	r := c.install(t, "gumshoe", "executing", vals)
 	held := map[string]string{}
 	people := map[string]string{}

@@ -19,6 +19,7 @@ import (
 	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/common/util"
 	chartv2 "helm.sh/helm/v4/pkg/chart/v2"
+	"helm.sh/helm/v4/pkg/chart/v2/lint"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/engine"
 	appsv1 "k8s.io/api/apps/v1"
@@ -535,6 +536,60 @@ func TestNames(t *testing.T) {
 			}
 			if strings.HasPrefix(u.GetKind(), "ClusterRole") && !strings.HasPrefix(u.GetName(), "detectives-"+c.want) {
 				t.Errorf("%s %s may be another release's", u.GetKind(), u.GetName())
+			}
+		}
+	}
+}
+
+// Installed as gumshoe, the identities have the names that gumshoe rbac prints, which its
+// admission policies are for.
+func TestNamesOfTheAdmissionPolicies(t *testing.T) {
+	t.Parallel()
+	r := mustRender(t, "gumshoe", app.DefaultNamespace, values(t, "executor"))
+	g, err := app.RBAC(app.RBACOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	for _, o := range g.Objects {
+		if a, ok := o.(*corev1.ServiceAccount); ok {
+			want = append(want, a.Namespace+"/"+a.Name)
+		}
+	}
+	for _, a := range all[*corev1.ServiceAccount](t, r) {
+		got = append(got, a.Namespace+"/"+a.Name)
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("the chart makes %v, gumshoe rbac %v", got, want)
+	}
+}
+
+// The examples of the page are values that the chart takes, with every file mounted.
+func TestReadmeExamples(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile(filepath.Join(chartDir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(raw, -1)
+	if len(blocks) < 2 {
+		t.Fatalf("the page has %d examples", len(blocks))
+	}
+	for _, b := range blocks {
+		r := mustRender(t, "gumshoe", "gumshoe", values(t, "default", string(b[1])))
+		mounted(t, r, t.TempDir()).config(t)
+	}
+}
+
+// Helm's linter has nothing to say but that there is no icon.
+func TestLint(t *testing.T) {
+	t.Parallel()
+	for _, file := range ciFiles(t) {
+		for _, m := range lint.RunAll(chartDir, values(t, file), "detectives").Messages {
+			if !strings.Contains(m.Error(), "icon is recommended") {
+				t.Errorf("%s: %v", file, m)
 			}
 		}
 	}
