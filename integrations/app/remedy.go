@@ -128,6 +128,8 @@ func stage(ctx context.Context, cfg Config, lib *runbooks.Library, c evals.Case)
 	if err != nil {
 		return nil, nil, err
 	}
+	// Its clock stands still but for what changes: what was read before is older than that.
+	src.now = func() time.Time { return b.Clock().Add(time.Duration(w.Version()) * time.Millisecond) }
 	a, err := assemble(cfg, src, lib)
 	if err != nil {
 		return nil, nil, err

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 }
 
 // staged gives a real service on the recorded cluster of a case that reacts to writes.
-func staged(t *testing.T, id string) *app.Service {
+func staged(t *testing.T, id string, set ...func(*app.Config)) *app.Service {
 	t.Helper()
 	fsys, err := evals.Embedded()
 	if err != nil {
@@ -44,6 +44,9 @@ func staged(t *testing.T, id string) *app.Service {
 	}
 	cfg := app.Defaults()
 	cfg.Store.Dir = t.TempDir()
+	for _, f := range set {
+		f(&cfg)
+	}
 	f, err := app.NewFactory(cfg)
 	if err != nil {
 		t.Fatal(err)

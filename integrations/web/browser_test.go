@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,19 +11,22 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 )
 
-// browser is a headless Chromium with one tab, signed in as somebody.
+// browser is a tab of a headless Chromium, signed in as somebody.
 type browser struct {
 	t   *testing.T
 	ctx context.Context
 	url string
+	// dir is where pictures are kept, "" for none.
 	dir string
 
 	started bool
@@ -33,11 +37,25 @@ type device struct {
 	name          string
 	width, height int64
 	dark, phone   bool
+	// plain runs no script.
+	plain bool
 }
 
 func desktop() device { return device{name: "desktop", width: 1280, height: 900} }
 func phone() device {
 	return device{name: "phone-dark", width: 360, height: 740, dark: true, phone: true}
+}
+
+// pictures is the directory for pictures: the one of GUMSHOE_SCREENSHOTS, or that of the
+// test where its artefacts are kept.
+func pictures(t *testing.T) string {
+	if dir := os.Getenv("GUMSHOE_SCREENSHOTS"); dir != "" {
+		return dir
+	}
+	if f := flag.Lookup("test.artifacts"); f != nil && f.Value.String() == "true" {
+		return t.ArtifactDir()
+	}
+	return ""
 }
 
 // open starts a browser, or skips the test where there is none.
@@ -63,7 +81,24 @@ func open(t *testing.T, url, who string, d device) *browser {
 	t.Cleanup(stop)
 	ctx, end := chromedp.NewContext(alloc)
 	t.Cleanup(end)
-	b := &browser{t: t, ctx: ctx, url: url, dir: os.Getenv("GUMSHOE_SCREENSHOTS")}
+	b := &browser{t: t, ctx: ctx, url: url, dir: pictures(t)}
+	b.begin(who, d)
+	return b
+}
+
+// another opens a tab for somebody else, who shares nothing with the first.
+func (b *browser) another(who string, d device) *browser {
+	b.t.Helper()
+	ctx, end := chromedp.NewContext(b.ctx, chromedp.WithNewBrowserContext())
+	b.t.Cleanup(end)
+	n := &browser{t: b.t, ctx: ctx, url: b.url, dir: b.dir}
+	n.begin(who, d)
+	return n
+}
+
+// begin makes the tab look like a device, and signs somebody in.
+func (b *browser) begin(who string, d device) {
+	b.t.Helper()
 	b.do() // the first call starts the browser
 	b.watch()
 	scheme := "light"
@@ -72,10 +107,10 @@ func open(t *testing.T, url, who string, d device) *browser {
 	}
 	send(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: d.width, Height: d.height, DeviceScaleFactor: 1, Mobile: d.phone})
 	send(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}}})
+	send(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: d.plain})
 	if who != "" {
-		b.do(chromedp.Navigate(url+"/auth/login?return=/sessions"), chromedp.SendKeys(chromedp.CSS("input[name=token]"), token(who)), chromedp.Submit(chromedp.CSS("input[name=token]")), chromedp.WaitReady(chromedp.CSS("#main")))
+		b.do(chromedp.Navigate(b.url+"/auth/login?return=/sessions"), chromedp.SendKeys(chromedp.CSS("input[name=token]"), token(who)), chromedp.Submit(chromedp.CSS("input[name=token]")), chromedp.WaitReady(chromedp.CSS("#main")))
 	}
-	return b
 }
 
 // send gives a command of the protocol to the tab.
@@ -200,7 +235,7 @@ func (b *browser) wait(css string) {
 	b.holds(fmt.Sprintf("!!document.querySelector(%q)", css))
 }
 
-// shot keeps a picture of the whole page where GUMSHOE_SCREENSHOTS says so, and checks
+// shot keeps a picture of the whole page where pictures are kept, and checks
 // that nothing is wider than the screen.
 func (b *browser) shot(name string) {
 	b.t.Helper()
@@ -287,47 +322,71 @@ func TestBrowserAnswer(t *testing.T) {
 	}
 }
 
+func (b *browser) keys(s string, o ...chromedp.KeyOption) { b.do(chromedp.KeyEvent(s, o...)) }
+
+// shortcut presses a key as a keyboard does, in one event with its letter: what the page
+// takes as a command is then not written into the field that it leads to.
+func (b *browser) shortcut(keys string) {
+	b.t.Helper()
+	for _, r := range keys {
+		k := input.DispatchKeyEventParams{Key: string(r), WindowsVirtualKeyCode: int64(unicode.ToUpper(r))}
+		if r == '\r' {
+			k.Key = "Enter"
+		}
+		down := k
+		down.Type, down.Text, down.UnmodifiedText = kb.KeyDown, string(r), string(r)
+		send(b, input.DispatchKeyEvent, down)
+		k.Type = kb.KeyUp
+		send(b, input.DispatchKeyEvent, k)
+	}
+}
+
+// focus waits until an element has the focus.
+func (b *browser) focus(css string) {
+	b.t.Helper()
+	b.holds(fmt.Sprintf("!!document.activeElement && document.activeElement.matches(%q)", css))
+}
+
+// tab goes on with Tab until an element has the focus, and checks that it is seen.
+func (b *browser) tab(css string) {
+	b.t.Helper()
+	for range 60 {
+		b.keys(kb.Tab)
+		if get(b, chromedp.Evaluate[bool](fmt.Sprintf("document.activeElement.matches(%q)", css))) {
+			seen := get(b, chromedp.Evaluate[string](`(() => { const s = getComputedStyle(document.activeElement); return s.outlineStyle + " " + s.outlineWidth })()`))
+			if seen != "solid 3px" {
+				b.t.Errorf("the focus on %s is not seen: %s", css, seen)
+			}
+			return
+		}
+	}
+	b.t.Fatalf("Tab never comes to %s", css)
+}
+
 // Everything can be done with the keys alone, and what has the focus is seen.
 func TestBrowserKeyboard(t *testing.T) {
 	t.Parallel()
 	h := stage(t, "k8s-service-selector", nil)
 	b := open(t, h.srv.URL, "bob", desktop())
-	keys := func(s string, o ...chromedp.KeyOption) { b.do(chromedp.KeyEvent(s, o...)) }
-	focus := func(css string) {
-		b.t.Helper()
-		b.holds(fmt.Sprintf("!!document.activeElement && document.activeElement.matches(%q)", css))
-	}
-	tab := func(css string) {
-		b.t.Helper()
-		for range 60 {
-			keys(kb.Tab)
-			if get(b, chromedp.Evaluate[bool](fmt.Sprintf("document.activeElement.matches(%q)", css))) {
-				seen := get(b, chromedp.Evaluate[string](`(() => { const s = getComputedStyle(document.activeElement); return s.outlineStyle + " " + s.outlineWidth })()`))
-				if seen != "solid 3px" {
-					b.t.Errorf("the focus on %s is not seen: %s", css, seen)
-				}
-				return
-			}
-		}
-		b.t.Fatalf("Tab never comes to %s", css)
-	}
+	keys, focus, tab := b.keys, b.focus, b.tab
 	b.visit("/sessions")
 	keys(kb.Tab)
 	focus(".skip")
-	keys("?")
+	b.shortcut("?")
 	focus("#keys summary")
-	keys("/")
+	b.shortcut("/")
 	focus("#q")
 	keys(kb.Escape)
-	keys("n")
+	b.shortcut("n")
 	focus("#question")
 	keys("why does service web not answer")
+	b.holds(`document.getElementById("question").value === "why does service web not answer" && document.getElementById("q").value === ""`)
 	keys(kb.Tab)
 	keys("shop")
 	keys(kb.Enter)
 	b.says("The selector of Service shop/web matches no pod.")
 	b.wait("#evidence .look")
-	keys("e")
+	b.shortcut("e")
 	focus(".look > summary")
 	tab("form.make button")
 	keys(kb.Enter)
@@ -335,11 +394,10 @@ func TestBrowserKeyboard(t *testing.T) {
 	tab("#plan-consent form[action$=approve] button")
 	keys(kb.Enter)
 	b.says("done and verified")
-	keys("g")
-	keys("i")
+	b.shortcut("gi")
 	b.holds(`location.pathname === "/sessions" && document.readyState === "complete"`)
 	b.wait("#sessions a.row-main")
-	keys("j")
+	b.shortcut("j")
 	focus("a.row-main")
 	keys(kb.Enter)
 	b.holds(`location.pathname.startsWith("/sessions/s-")`)

@@ -90,20 +90,30 @@ func stage(t *testing.T, id string, wrap func(*app.Service) web.Service) *house 
 	return &house{t: t, svc: svc, srv: serve(t, shown), keep: k}
 }
 
-// gate lets the people of the tests in: vic looks, ann asks, bob and cal approve, root
-// does everything.
+// people of the tests: vic looks, ann asks, bob and cal approve, root does everything.
+func people(t *testing.T) []access.TokenConfig {
+	t.Helper()
+	var out []access.TokenConfig
+	for name, role := range map[string]string{"vic": "viewer", "ann": "asker", "bob": "approver", "cal": "approver", "root": "admin"} {
+		out = append(out, access.TokenConfig{Name: name, Groups: []string{"sre"}, Role: role, File: secret(t, token(name))})
+	}
+	return out
+}
+
+// secret keeps a text in a file of its own.
+func secret(t *testing.T, text string) string {
+	t.Helper()
+	f := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(f, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// gate lets the people of the tests in.
 func gate(t *testing.T) *access.Gate {
 	t.Helper()
-	cfg := access.Config{Rate: access.RateConfig{}}
-	dir := t.TempDir()
-	for name, role := range map[string]string{"vic": "viewer", "ann": "asker", "bob": "approver", "cal": "approver", "root": "admin"} {
-		file := filepath.Join(dir, name)
-		if err := os.WriteFile(file, []byte(token(name)), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		cfg.Tokens = append(cfg.Tokens, access.TokenConfig{Name: name, Groups: []string{"sre"}, Role: role, File: file})
-	}
-	g, err := access.New(cfg)
+	g, err := access.New(access.Config{Tokens: people(t)})
 	if err != nil {
 		t.Fatal(err)
 	}

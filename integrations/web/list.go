@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -89,6 +90,9 @@ func (s *Web) row(x session.Session) sessionRow {
 		ID: x.ID, Title: titleOf(x), Source: x.Source, Owner: clean(x.Owner.Name), Namespace: clean(x.Namespace),
 		State: stateOf(x), Alerts: alertCount(x), Changed: moment(x.Changed, s.now()),
 	}
+	if r.Owner == r.Source { // a surface that asks by itself is named once
+		r.Owner = ""
+	}
 	if n := len(x.Turns); n > 1 {
 		r.Turns = plural(n, "question", "questions")
 	}
@@ -97,8 +101,8 @@ func (s *Web) row(x session.Session) sessionRow {
 	}
 	if t, ok := x.Last(); ok {
 		r.Headline = clip(clean(t.Headline), 300)
-		if r.Headline == "" {
-			r.Headline = clip(clean(t.Reason), 300)
+		if r.Headline == "" || t.State == session.Failed { // what failed says why
+			r.Headline = clip(cmp.Or(clean(t.Reason), clean(t.Headline)), 300)
 		}
 	}
 	return r

@@ -5,15 +5,16 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/gumshoe-ai/gumshoe/agent/event"
 	"github.com/gumshoe-ai/gumshoe/agent/session"
 )
 
-// maxWords bounds a model's words that are shown while they come, in bytes.
+// maxWords bounds a model's words that are shown while they come, in bytes: the last
+// are kept.
 const maxWords = 8 << 10
 
 // hypothesesPart are the hypotheses of a run as they stand.
@@ -38,7 +39,7 @@ type livePage struct {
 	told   chan session.Told
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	words  strings.Builder
+	words  string
 	// bare says that the run had no record yet when its question was sent.
 	bare  bool
 	plans map[string]bool
@@ -201,7 +202,7 @@ func (p *livePage) begin(ctx context.Context, run string) {
 	ctx, p.cancel = context.WithCancel(ctx)
 	told := make(chan session.Told, 64)
 	p.run, p.lines, p.told = run, newTimeline(run), told
-	p.words.Reset()
+	p.words = ""
 	p.wg.Go(func() {
 		defer close(told)
 		for t, err := range p.s.svc.Events(ctx, run, after) {
@@ -240,17 +241,17 @@ func (p *livePage) event(t session.Told) error {
 	}
 	switch t.Event.Type {
 	case event.Delta:
-		if t.Event.Model != nil && p.words.Len() < maxWords {
-			p.words.WriteString(t.Event.Model.Text)
+		if t.Event.Model != nil {
+			p.words = tail(p.words+t.Event.Model.Text, maxWords)
 		}
 		if len(p.told) > 0 { // more waits: it is sent together
 			return nil
 		}
-		if err := add("model-words", "words-"+p.run, wordsPart{p.run, block(p.words.String())}); err != nil {
+		if err := add("model-words", "words-"+p.run, wordsPart{p.run, block(p.words)}); err != nil {
 			return err
 		}
 	case event.ModelStarted, event.ModelEnded:
-		p.words.Reset()
+		p.words = ""
 		if err := add("model-words", "words-"+p.run, wordsPart{Run: p.run}); err != nil {
 			return err
 		}
@@ -272,4 +273,16 @@ func (p *livePage) event(t session.Told) error {
 		}
 	}
 	return p.st.changed(p.at.String(), parts)
+}
+
+// tail gives the end of a text, of at most max bytes.
+func tail(s string, max int) string {
+	if len(s) <= max {
+		return s
+	}
+	from := len(s) - max
+	for from < len(s) && !utf8.RuneStart(s[from]) {
+		from++
+	}
+	return s[from:]
 }

@@ -195,7 +195,7 @@ func (s *Web) planRow(r planner.Record) planRow {
 	now := s.now()
 	b := r.Brief()
 	row := planRow{
-		ID: r.Plan.ID, Title: clip(clean(r.Plan.Title), 200), Requester: clean(r.Plan.Requester.Name), Cluster: clean(r.Plan.Cluster), State: planState(r.State), Risk: riskBadge(worst(r.Plan)),
+		ID: r.Plan.ID, Title: clip(clean(r.Plan.Title), 120), Requester: clean(r.Plan.Requester.Name), Cluster: clean(r.Plan.Cluster), State: planState(r.State), Risk: riskBadge(worst(r.Plan)),
 		Created: moment(r.Plan.Created, now), Waits: r.State == incident.PlanPending,
 	}
 	if row.Waits {

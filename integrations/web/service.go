@@ -69,10 +69,16 @@ type Condition interface {
 	Models(ctx context.Context) ([]session.Model, error)
 }
 
+// Finder gives objects whose names begin with or hold a prefix.
+type Finder interface {
+	Objects(ctx context.Context, prefix string, limit int) ([]incident.Ref, error)
+}
+
 // Service is everything that the pages show and do. All of it comes from the
 // journal: the pages keep no state of their own.
 type Service interface {
 	Asker
+	Finder
 	Sessions
 	Keeper
 	Runs

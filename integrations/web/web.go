@@ -116,6 +116,7 @@ func (s *Web) Routes() []access.Route {
 		post("/sessions/{id}/close", access.Asker, s.closeSession),
 		post("/sessions/{id}/delete", access.Admin, s.deleteSession),
 		post("/sessions/{id}/plan", access.Asker, s.propose),
+		{Method: http.MethodGet, Pattern: "/objects", Role: access.Asker, Handler: s.page(s.objects)},
 		get("/outputs/{digest}", s.output),
 		get("/approvals", s.approvals),
 		get("/plans", s.plans),

@@ -28,6 +28,7 @@ const (
 	replicaConfig = "GUMSHOE_TEST_SERVER"
 	replicaPoints = "GUMSHOE_TEST_POINTS"
 	replicaDeath  = "GUMSHOE_TEST_DEATH"
+	replicaLot    = "GUMSHOE_TEST_LOT"
 )
 
 // TestReplica is no test of its own: others run it as the process of a server that ends
@@ -51,7 +52,7 @@ func TestReplica(t *testing.T) {
 		if _, err := fmt.Fprintln(points, name); err != nil {
 			panic(err)
 		}
-		if n.Add(1) == death {
+		if n.Add(1) == death && drawn(os.Getenv(replicaLot)) {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {} // the signal ends it
 		}
@@ -82,6 +83,16 @@ func TestReplica(t *testing.T) {
 	if err := s.Run(ctx); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// drawn reports whether this process is the one of several that is to die: the first that
+// makes the file. Without a file it is alone.
+func drawn(lot string) bool {
+	if lot == "" {
+		return true
+	}
+	f, err := os.OpenFile(lot, os.O_CREATE|os.O_EXCL, 0o600)
+	return err == nil && f.Close() == nil
 }
 
 // mortalStore names the points before and after everything that is written.
@@ -135,6 +146,8 @@ type replica struct {
 	config, points string
 	// deaths are the points at which it is to end, counted over all its processes.
 	deaths []int
+	// lot is a file that several replicas share of which one is to die.
+	lot string
 	// buried is told of each death; it may be nil.
 	buried func(point string)
 	// forsaken leaves it dead.
@@ -182,7 +195,7 @@ func (r *replica) work(t *testing.T) {
 			n = max(1, deaths[0]-len(r.passed()))
 		}
 		cmd := exec.Command(os.Args[0], "-test.run=^TestReplica$", "-test.v")
-		cmd.Env = append(os.Environ(), replicaConfig+"="+r.config, replicaPoints+"="+r.points, replicaDeath+"="+strconv.Itoa(n))
+		cmd.Env = append(os.Environ(), replicaConfig+"="+r.config, replicaPoints+"="+r.points, replicaDeath+"="+strconv.Itoa(n), replicaLot+"="+r.lot)
 		return spawn(t, cmd)
 	}
 	p, err := begin()

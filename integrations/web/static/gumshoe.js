@@ -6,6 +6,8 @@
 
   // Live parts: the server sends an element, which takes the place of the one with its
   // id, or goes to the end of the list that it names.
+  const opened = new WeakMap(); // whether it came open
+  const came = (el) => { for (const d of [el, ...el.querySelectorAll("details")]) opened.set(d, d.open); };
   const put = (html) => {
     const holder = document.createElement("template");
     holder.innerHTML = html;
@@ -14,15 +16,16 @@
     const old = document.getElementById(next.id);
     if (!old) {
       const list = next.dataset.into && document.getElementById(next.dataset.into);
-      if (list) list.append(next);
+      if (list) { came(next); list.append(next); }
       return;
     }
     // What a person opened, wrote or stands on stays.
-    const open = new Map([...old.querySelectorAll("details[id]")].map((d) => [d.id, d.open]));
+    const open = new Map([...old.querySelectorAll("details[id]")].filter((d) => d.open !== opened.get(d)).map((d) => [d.id, d.open]));
     const texts = new Map([...old.querySelectorAll("input[id], textarea[id], select[id]")].filter((f) => f.value !== f.defaultValue).map((f) => [f.id, f.value]));
     const focus = old.contains(document.activeElement) ? document.activeElement : null;
     const key = focus && (focus.id || focus.getAttribute("href") || "");
     const caret = focus && "selectionStart" in focus ? [focus.selectionStart, focus.selectionEnd] : null;
+    came(next);
     old.replaceWith(next);
     for (const d of next.querySelectorAll("details[id]")) if (open.has(d.id)) d.open = open.get(d.id);
     for (const [id, text] of texts) { const f = document.getElementById(id); if (f) f.value = text; }
@@ -32,6 +35,7 @@
     if (again && caret) try { again.setSelectionRange(...caret); } catch { /* a field without a caret */ }
   };
 
+  if (main) came(main);
   if (main && main.dataset.live && "EventSource" in window) {
     let source = null, last = "", failed = 0, timer = 0;
     const say = (text, on) => { state.textContent = text; state.hidden = false; state.classList.toggle("on", on); };
@@ -98,6 +102,54 @@
     if (a && a.getAttribute("href") === location.hash) reveal();
   });
   reveal();
+
+  // "@" in a question offers objects of the cluster.
+  const q = document.querySelector("[data-question]"), box = document.getElementById("choices");
+  if (q && box) {
+    document.getElementById("choices-hint").hidden = false;
+    let timer = 0, asked = null;
+    const word = () => { const m = /(?:^|\s)@(\S*)$/.exec(q.value.slice(0, q.selectionEnd)); return m ? m[1] : null; };
+    const options = () => [...box.querySelectorAll("[role=option]")];
+    const at = () => options().findIndex((o) => o.getAttribute("aria-selected") === "true");
+    const close = () => { clearTimeout(timer); asked = null; box.hidden = true; box.textContent = ""; q.removeAttribute("aria-activedescendant"); };
+    const mark = (i) => {
+      const all = options();
+      if (!all.length) return;
+      const o = all[(i + all.length) % all.length];
+      for (const x of all) x.setAttribute("aria-selected", String(x === o));
+      q.setAttribute("aria-activedescendant", o.id);
+      o.scrollIntoView({ block: "nearest" });
+    };
+    const pick = (o) => { const end = q.selectionEnd, w = word(); if (w !== null) q.setRangeText(o.dataset.insert + " ", end - w.length - 1, end, "end"); close(); };
+    const look = async () => {
+      const w = word();
+      if (w === null || w === asked) { if (w === null) close(); return; }
+      asked = w;
+      try {
+        const res = await fetch("/objects?prefix=" + encodeURIComponent(w)), html = await res.text();
+        if (w !== word() || document.activeElement !== q) return;
+        if (!res.ok || res.redirected) { close(); return; }
+        box.innerHTML = html;
+        box.hidden = false;
+        mark(0);
+      } catch { close(); }
+    };
+    q.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(look, 150); });
+    q.addEventListener("blur", close);
+    q.addEventListener("keydown", (e) => {
+      if (box.hidden || e.ctrlKey || e.metaKey || e.altKey) return;
+      const i = at();
+      if (e.key === "Escape") close();
+      else if (e.key === "ArrowDown" && i >= 0) mark(i + 1);
+      else if (e.key === "ArrowUp" && i >= 0) mark(i - 1);
+      else if ((e.key === "Enter" || e.key === "Tab") && i >= 0) pick(options()[i]);
+      else return;
+      e.preventDefault();
+      e.stopPropagation();
+    });
+    box.addEventListener("mousedown", (e) => e.preventDefault()); // the question keeps the focus
+    box.addEventListener("click", (e) => { const o = e.target.closest("[role=option]"); if (o) pick(o); });
+  }
 
   // Keys.
   const pages = { i: "/sessions", a: "/approvals", p: "/plans", u: "/audit", s: "/status" };
