@@ -201,9 +201,11 @@ func restricted(t *testing.T, p corev1.PodSpec) {
 	t.Helper()
 	sc, c := p.SecurityContext, p.Containers[0].SecurityContext
 	switch {
-	case !*sc.RunAsNonRoot, *sc.RunAsUser == 0, *sc.FSGroup == 0, sc.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault, *sc.FSGroupChangePolicy != corev1.FSGroupChangeOnRootMismatch:
+	case sc == nil || c == nil || c.Capabilities == nil || sc.SeccompProfile == nil:
+		t.Errorf("the security contexts are %+v and %+v", sc, c)
+	case !is(sc.RunAsNonRoot, true), is(sc.RunAsUser, 0), sc.FSGroup == nil, is(sc.FSGroup, 0), sc.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault, !is(sc.FSGroupChangePolicy, corev1.FSGroupChangeOnRootMismatch):
 		t.Errorf("the pod's security context is %+v", sc)
-	case *c.AllowPrivilegeEscalation, !*c.ReadOnlyRootFilesystem, !slices.Equal(c.Capabilities.Drop, []corev1.Capability{"ALL"}), len(c.Capabilities.Add) > 0, c.Privileged != nil:
+	case !is(c.AllowPrivilegeEscalation, false), !is(c.ReadOnlyRootFilesystem, true), !slices.Equal(c.Capabilities.Drop, []corev1.Capability{"ALL"}), len(c.Capabilities.Add) > 0, c.Privileged != nil:
 		t.Errorf("the container's security context is %+v", c)
 	case p.HostNetwork, p.HostPID, p.HostIPC, len(p.Containers) != 1, len(p.InitContainers) > 0, len(p.Containers[0].EnvFrom) > 0:
 		t.Errorf("the pod is %+v", p)
@@ -227,6 +229,9 @@ func restricted(t *testing.T, p corev1.PodSpec) {
 		t.Errorf("resources %+v", res)
 	}
 }
+
+// is reports whether something is said, and what.
+func is[T comparable](said *T, want T) bool { return said != nil && *said == want }
 
 // grace holds how long the kubelet waits against how long the server takes to end.
 func grace(t *testing.T, d *appsv1.Deployment, cfg app.Config) {

@@ -134,6 +134,14 @@ func executor(t *testing.T, c *cluster) {
 	if len(made.Plan.Steps) != 1 || made.Plan.Steps[0].Action != "patch_service_selector" || made.Plan.Steps[0].Writes[0].Dry != "server" {
 		t.Fatalf("the plan is %+v", made.Plan)
 	}
+	// A plan beyond the actions of the values says beforehand that the executor may not.
+	beyond, err := o.as(t, people["ann"]).Propose(t.Context(), session.PlanAsk{File: []byte("reason: it hangs\nsteps:\n- {action: rollout_restart, params: {kind: Deployment, namespace: shop-executing, name: front}}\n")})
+	if err != nil {
+		t.Fatalf("no plan beyond the executor's rights: %v", err)
+	}
+	if dry := beyond.Plan.Steps[0].Writes[0].Dry; !strings.Contains(dry, "this identity may not get deployments") {
+		t.Errorf("the plan beyond the executor's rights was tried with: %s", dry)
+	}
 	approve := func(name string) error {
 		say := o.as(t, people[name])
 		if _, err := say.Plan(t.Context(), made.Plan.ID); err != nil {
