@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
+	"sync"
 	"time"
 
 	"github.com/gumshoe-ai/gumshoe/agent/event"
@@ -28,6 +28,9 @@ type Desk struct {
 	MaxOpen int
 	// Emit shows events to whoever watches; it may be nil.
 	Emit func(event.Event)
+
+	once sync.Once
+	view *store.View[Record, line]
 }
 
 // ErrTooMany refuses a plan because too many wait already.
@@ -48,13 +51,13 @@ func (d *Desk) File(ctx context.Context, p incident.Plan, dec incident.Decision,
 		return Record{}, err
 	}
 	if d.MaxOpen > 0 {
-		open, err := d.List(ctx)
+		open, err := d.Waiting(ctx)
 		if err != nil {
 			return Record{}, err
 		}
 		n := 0
 		for _, r := range open {
-			if r.State == incident.PlanPending && r.Plan.ClusterUID == p.ClusterUID {
+			if r.Plan.ClusterUID == p.ClusterUID {
 				n++
 			}
 		}
@@ -113,32 +116,64 @@ func (d *Desk) append(ctx context.Context, subject string, expect uint64, r Reco
 // Load gives a plan's record; a plan that waited too long is expired.
 func (d *Desk) Load(ctx context.Context, id string) (Record, error) {
 	r, err := Load(ctx, d.Journal, id)
-	if err == nil && r.State == incident.PlanPending && d.Now().After(r.Plan.Expires) {
-		r.State, r.Reason = incident.PlanExpired, "nobody approved it until "+r.Plan.Expires.Format(time.RFC3339)
+	if err != nil {
+		return r, err
 	}
-	return r, err
+	return d.aged(r), nil
 }
 
 // List gives all plans, the newest first. A plan that cannot be read is passed over
 // with an error beside the others.
 func (d *Desk) List(ctx context.Context) ([]Record, error) {
-	var out []Record
-	var errs []error
-	for info, err := range d.Journal.List(ctx, Subjects) {
+	return d.pick(ctx, func(line) bool { return true })
+}
+
+// Waiting gives the plans that wait for somebody's word, the newest first; see List.
+func (d *Desk) Waiting(ctx context.Context) ([]Record, error) {
+	all, err := d.pick(ctx, func(l line) bool { return l.state == incident.PlanPending && !d.Now().After(l.expires) })
+	return slices.DeleteFunc(all, func(r Record) bool { return r.State != incident.PlanPending }), err
+}
+
+// line is what a desk keeps in memory of every plan.
+type line struct {
+	state            incident.PlanState
+	created, expires time.Time
+}
+
+// pick gives plans by what is kept of them. They are read once, and again when their
+// journal goes on; see store.View.
+func (d *Desk) pick(ctx context.Context, want func(line) bool) ([]Record, error) {
+	d.once.Do(func() {
+		d.view = store.NewView(d.Journal, store.ViewOptions[Record, line]{
+			Pattern: Subjects,
+			New:     func(string) Record { return Record{Writes: map[string]incident.WriteResult{}} },
+			Fold:    fold,
+			Light:   func(r Record) line { return line{r.State, r.Plan.Created, r.Plan.Expires} },
+			Alive: func(l line) bool {
+				return slices.Contains([]incident.PlanState{incident.PlanPending, incident.PlanApproved, incident.PlanExecuting}, l.state)
+			},
+		})
+	})
+	items, err := d.view.Items(ctx)
+	errs := []error{err}
+	items = slices.DeleteFunc(items, func(i store.Viewed[Record, line]) bool { return !want(i.Light) })
+	slices.SortStableFunc(items, func(a, b store.Viewed[Record, line]) int { return b.Light.created.Compare(a.Light.created) })
+	out := make([]Record, 0, len(items))
+	for _, i := range items {
+		r, ok, err := i.State(ctx)
 		if err != nil {
 			errs = append(errs, err)
-			if info.Subject == "" {
-				break
-			}
-			continue
+		} else if ok {
+			out = append(out, d.aged(r.clone()))
 		}
-		r, err := d.Load(ctx, strings.TrimPrefix(info.Subject, "plan."))
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		out = append(out, r)
 	}
-	slices.SortStableFunc(out, func(a, b Record) int { return b.Plan.Created.Compare(a.Plan.Created) })
 	return out, errors.Join(errs...)
+}
+
+// aged is a record as of now: a plan that waited too long is expired.
+func (d *Desk) aged(r Record) Record {
+	if r.State == incident.PlanPending && d.Now().After(r.Plan.Expires) {
+		r.State, r.Reason = incident.PlanExpired, "nobody approved it until "+r.Plan.Expires.Format(time.RFC3339)
+	}
+	return r
 }

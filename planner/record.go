@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -140,6 +141,14 @@ func fold(r Record, rec store.Record) (Record, error) {
 		r.Released = true
 	}
 	return r, nil
+}
+
+// clone is a copy whose lists and results are the caller's own; the plan, whose bytes
+// stand, is shared.
+func (r Record) clone() Record {
+	r.Writes = maps.Clone(r.Writes)
+	r.Words, r.Steps, r.Checks, r.Left, r.Nonces = slices.Clone(r.Words), slices.Clone(r.Steps), slices.Clone(r.Checks), slices.Clone(r.Left), slices.Clone(r.Nonces)
+	return r
 }
 
 // done reports whether a write stands by the journal.

@@ -44,6 +44,8 @@ type Book struct {
 	Journal Journal
 	// Cluster is what sessions are about.
 	Cluster string
+	// Index lists the sessions of Journal; without one they are all read each time.
+	Index *Index
 	// Woken is called when work was put into the queue; it may be nil.
 	Woken func()
 }
@@ -258,7 +260,7 @@ func (b *Book) enqueue(ctx context.Context, session string, t Turn) error {
 // Repair queues what was taken and, because a process ended in between, not queued.
 // It is called when a server starts and now and then.
 func (b *Book) Repair(ctx context.Context) error {
-	all, err := List(ctx, b.Journal, Filter{})
+	all, err := b.list(ctx, Filter{})
 	errs := []error{err}
 	for _, s := range all {
 		for _, t := range s.Turns {
@@ -268,6 +270,13 @@ func (b *Book) Repair(ctx context.Context) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (b *Book) list(ctx context.Context, f Filter) ([]Session, error) {
+	if b.Index != nil {
+		return b.Index.List(ctx, f)
+	}
+	return List(ctx, b.Journal, f)
 }
 
 // change is a typed Change.
@@ -320,7 +329,7 @@ func (b *Book) Update(ctx context.Context, id string, f func(Session) ([]store.E
 // that is not there is a *Refusal.
 func (b *Book) Get(ctx context.Context, id string) (Session, error) {
 	if id == "latest" {
-		all, err := List(ctx, b.Journal, Filter{Limit: 1})
+		all, err := b.list(ctx, Filter{Limit: 1})
 		if len(all) == 1 {
 			return all[0], nil
 		}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -50,7 +51,7 @@ func Load(ctx context.Context, l store.Loader, id string) (Session, error) {
 	if err != nil {
 		return Session{}, err
 	}
-	s, last, err := store.Project(ctx, l, subject, 0, Session{ID: id, Turns: []Turn{}}, Fold)
+	s, last, err := store.Project(ctx, l, subject, 0, fresh(id), Fold)
 	if err != nil {
 		return s, err
 	}
@@ -61,40 +62,15 @@ func Load(ctx context.Context, l store.Loader, id string) (Session, error) {
 }
 
 // List gives all sessions that the filter lets through, the one that changed last
-// first. One that cannot be read is left out and is a part of the error.
-func List(ctx context.Context, st interface {
-	store.Loader
-	store.Lister
-}, f Filter) ([]Session, error) {
-	var out []Session
-	var errs []error
-	for info, err := range st.List(ctx, Subjects) {
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		s, err := Load(ctx, st, strings.TrimPrefix(info.Subject, prefix+"."))
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if f.Match(s) {
-			out = append(out, s)
-		}
-	}
-	slices.SortStableFunc(out, func(a, b Session) int { return b.Changed.Compare(a.Changed) })
-	if f.Limit > 0 && len(out) > f.Limit {
-		out = out[:f.Limit]
-	}
-	return out, errors.Join(errs...)
+// first. One that cannot be read is left out and is a part of the error. It reads all
+// of them: who lists often keeps an Index.
+func List(ctx context.Context, st store.LoadLister, f Filter) ([]Session, error) {
+	return newIndex(st, math.MaxInt64).List(ctx, f)
 }
 
 // Match reports whether a filter lets a session through; Limit plays no part.
 func (f Filter) Match(s Session) bool {
-	if f.Source != "" && s.Source != f.Source || f.Owner != "" && s.Owner.Name != f.Owner {
-		return false
-	}
-	if f.Open && (s.Closed || s.Merged != "" || !s.Resolved.IsZero()) {
+	if !f.matchLine(s.line()) {
 		return false
 	}
 	text := strings.ToLower(f.Text)
@@ -102,6 +78,9 @@ func (f Filter) Match(s Session) bool {
 		return strings.Contains(strings.ToLower(t.Question.Text), text)
 	})
 }
+
+// open reports whether a session goes on.
+func (s Session) open() bool { return !s.Closed && s.Merged == "" && s.Resolved.IsZero() }
 
 // Fold takes one record into a session. Records of types it does not know are
 // passed over: a later version may write more.

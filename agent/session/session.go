@@ -149,6 +149,8 @@ type Filter struct {
 	Owner  string
 	// Open leaves out those that are merged, closed or resolved.
 	Open bool
+	// Run is a turn's id, or a run that answers one: the session that holds it.
+	Run string
 	// Text occurs in the title or a question.
 	Text  string
 	Limit int

@@ -15,9 +15,10 @@ import (
 
 // Archive is what is kept of conversations. It needs no cluster.
 type Archive struct {
-	keep *Keeper
-	book *session.Book
-	log  *slog.Logger
+	keep  *Keeper
+	book  *session.Book
+	index *session.Index
+	log   *slog.Logger
 }
 
 // NewArchive reads a store, which is closed with it.
@@ -25,7 +26,8 @@ func NewArchive(k *Keeper, cluster string, log *slog.Logger) *Archive {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Archive{keep: k, book: &session.Book{Journal: k, Cluster: cluster}, log: log}
+	x := session.NewIndex(k)
+	return &Archive{keep: k, book: &session.Book{Journal: k, Cluster: cluster, Index: x}, index: x, log: log}
 }
 
 // Close closes the store.
@@ -43,7 +45,7 @@ func (a *Archive) Session(ctx context.Context, id string) (session.Session, erro
 // Sessions lists sessions, the one that changed last first. What cannot be read is
 // logged and left out.
 func (a *Archive) Sessions(ctx context.Context, f session.Filter) ([]session.Session, error) {
-	out, err := session.List(ctx, a.keep, f)
+	out, err := a.index.List(ctx, f)
 	if err != nil && len(out) > 0 {
 		a.log.Warn("not all sessions can be read", "error", err)
 		err = nil

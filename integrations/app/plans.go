@@ -158,6 +158,29 @@ func (p *Plans) Make(ctx context.Context, r PlanRequest) (planner.Record, error)
 	if err != nil {
 		return planner.Record{}, err
 	}
+	for range words {
+		out, err := p.fileOnce(ctx, plan, who, r)
+		if _, again := errors.AsType[*store.ConflictError](err); !again || plan.Investigation == "" {
+			return out, err
+		}
+	}
+	return planner.Record{}, fmt.Errorf("the plan is %w: others keep filing the same", store.ErrBusy)
+}
+
+// fileOnce files a plan that the policy lets pass. Of an investigation, what is asked for
+// a second time while the first plan stands is that plan: two people, two clicks and two
+// replicas get one. The error is a *store.ConflictError where another was faster.
+func (p *Plans) fileOnce(ctx context.Context, plan incident.Plan, who incident.Person, r PlanRequest) (planner.Record, error) {
+	if plan.Investigation != "" {
+		first, id, err := p.first(ctx, plan)
+		if err != nil {
+			return planner.Record{}, err
+		}
+		if id == "" {
+			return p.judged(first), p.seal.Note(ctx, first.Plan.ID, first.Digest, who.Name, "plan.asked_again", nil)
+		}
+		plan.ID = id
+	}
 	d, err := p.decide(ctx, planner.Record{Plan: plan}, who)
 	if err != nil {
 		return planner.Record{}, err
@@ -175,6 +198,32 @@ func (p *Plans) Make(ctx context.Context, r PlanRequest) (planner.Record, error)
 		}
 	}
 	return p.desk.File(ctx, plan, d, prose)
+}
+
+// first gives the plan that stands with the intent of this one, or else the id under
+// which this one is to be filed.
+func (p *Plans) first(ctx context.Context, plan incident.Plan) (planner.Record, string, error) {
+	intent, err := planner.Intent(plan)
+	if err != nil {
+		return planner.Record{}, "", err
+	}
+	for n := 0; ; n++ {
+		id := planner.IntentID(intent, n)
+		r, err := p.desk.Load(ctx, id)
+		if errors.Is(err, store.ErrNotFound) {
+			return r, id, nil
+		}
+		if err != nil {
+			return r, "", err
+		}
+		if !r.Stands() {
+			continue
+		}
+		// An id is short: what stands under it has to be the same indeed.
+		if have, err := planner.Intent(r.Plan); err != nil || have == intent {
+			return r, "", err
+		}
+	}
 }
 
 // loud tells everybody that ordinary consent is passed by.
@@ -392,6 +441,18 @@ func (p *Plans) List(ctx context.Context) ([]planner.Record, error) {
 		all[i] = p.judged(r)
 	}
 	return all, err
+}
+
+// pending counts the plans that wait for somebody's word.
+func (p *Plans) pending(ctx context.Context) (int, error) {
+	all, err := p.desk.Waiting(ctx)
+	n := 0
+	for _, r := range all {
+		if p.judged(r).State == incident.PlanPending {
+			n++
+		}
+	}
+	return n, err
 }
 
 // words is how often a word is judged anew because somebody else spoke in the same moment.

@@ -254,26 +254,11 @@ func (s *Service) Status(ctx context.Context) (session.Status, error) {
 	if s.cfg.Execute && s.plans.rules.Settings().Mode == policy.Approve {
 		st.Mode = "executor"
 	}
-	plans, err := s.plans.List(ctx)
-	if err != nil {
+	var err error
+	if st.Pending, err = s.plans.pending(ctx); err != nil {
 		return st, err
 	}
-	for _, p := range plans {
-		if p.State == incident.PlanPending {
-			st.Pending++
-		}
-	}
-	all, err := session.List(ctx, s.keep, session.Filter{})
-	for _, one := range all {
-		for _, t := range one.Turns {
-			switch t.State {
-			case session.Queued:
-				st.Queued++
-			case session.Running:
-				st.Running++
-			}
-		}
-	}
+	st.Queued, st.Running, err = s.index.Counts(ctx)
 	return st, err
 }
 

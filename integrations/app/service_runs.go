@@ -123,7 +123,7 @@ func (s *Service) followable(ctx context.Context, id string) (string, error) {
 	for _, err := range s.keep.Load(ctx, subject, 0) {
 		return subject, err
 	}
-	all, err := session.List(ctx, s.keep, session.Filter{})
+	all, err := s.index.List(ctx, session.Filter{Run: id})
 	for _, one := range all {
 		if t, ok := one.Turn(id); ok && !t.State.Ended() {
 			return subject, nil

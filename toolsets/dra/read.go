@@ -21,6 +21,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 	draclient "k8s.io/dynamic-resource-allocation/client"
 
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra/allocator"
 )
 
@@ -49,33 +50,34 @@ type reader struct {
 
 	// shared, where set, lists the nodes instead of client.
 	shared  func(context.Context) ([]*corev1.Node, error)
-	served  *cell[served]
-	nodes   *cell[[]*corev1.Node]
-	fleet   *cell[*fleet]
-	claims  *cell[[]*resourceapi.ResourceClaim]
-	classes *cell[allocator.Classes]
-	rules   *cell[[]*resourceapi.DeviceTaintRule]
-	daemons *cell[[]*appsv1.DaemonSet]
-	world   *cell[*world]
+	served  *tool.Kept[served]
+	nodes   *tool.Kept[[]*corev1.Node]
+	fleet   *tool.Kept[*fleet]
+	claims  *tool.Kept[[]*resourceapi.ResourceClaim]
+	classes *tool.Kept[allocator.Classes]
+	rules   *tool.Kept[[]*resourceapi.DeviceTaintRule]
+	daemons *tool.Kept[[]*appsv1.DaemonSet]
+	world   *tool.Kept[*world]
 }
 
 func newReader(c Config) *reader {
+	keep := tool.Keep{Now: c.Now, For: c.TTL}
 	return &reader{
 		client: c.Client, dyn: c.Dynamic, disco: c.Discovery, dra: draclient.New(c.Client), now: c.Now, shared: c.Nodes,
-		served:  newCell[served](c.Now, c.TTL),
-		nodes:   newCell[[]*corev1.Node](c.Now, c.TTL),
-		fleet:   newCell[*fleet](c.Now, c.TTL),
-		claims:  newCell[[]*resourceapi.ResourceClaim](c.Now, c.TTL),
-		classes: newCell[allocator.Classes](c.Now, c.TTL),
-		rules:   newCell[[]*resourceapi.DeviceTaintRule](c.Now, c.TTL),
-		daemons: newCell[[]*appsv1.DaemonSet](c.Now, c.TTL),
-		world:   newCell[*world](c.Now, c.TTL),
+		served:  tool.NewKept[served](keep),
+		nodes:   tool.NewKept[[]*corev1.Node](keep),
+		fleet:   tool.NewKept[*fleet](keep),
+		claims:  tool.NewKept[[]*resourceapi.ResourceClaim](keep),
+		classes: tool.NewKept[allocator.Classes](keep),
+		rules:   tool.NewKept[[]*resourceapi.DeviceTaintRule](keep),
+		daemons: tool.NewKept[[]*appsv1.DaemonSet](keep),
+		world:   tool.NewKept[*world](keep),
 	}
 }
 
 // api asks discovery which versions of which kinds there are.
 func (r *reader) api(ctx context.Context) (served, error) {
-	return r.served.get(ctx, func(context.Context) (served, error) {
+	return r.served.Get(ctx, "", func(context.Context) (served, error) {
 		var out served
 		groups, err := r.disco.ServerGroups()
 		if err != nil {
@@ -168,7 +170,7 @@ func (r *reader) listNodes(ctx context.Context) ([]*corev1.Node, error) {
 	if r.shared != nil {
 		return r.shared(ctx)
 	}
-	return r.nodes.get(ctx, func(ctx context.Context) ([]*corev1.Node, error) {
+	return r.nodes.Get(ctx, "", func(ctx context.Context) ([]*corev1.Node, error) {
 		var out []*corev1.Node
 		err := pages(ctx, metav1.ListOptions{Limit: pageSize}, r.client.CoreV1().Nodes().List, func(l *corev1.NodeList) {
 			for i := range l.Items {
@@ -186,7 +188,7 @@ func (r *reader) listNodes(ctx context.Context) ([]*corev1.Node, error) {
 }
 
 func (r *reader) listFleet(ctx context.Context) (*fleet, error) {
-	return r.fleet.get(ctx, func(ctx context.Context) (*fleet, error) {
+	return r.fleet.Get(ctx, "", func(ctx context.Context) (*fleet, error) {
 		f := newFleet()
 		err := pages(ctx, metav1.ListOptions{Limit: slicePage}, r.dra.ResourceSlices().List, func(l *resourceapi.ResourceSliceList) {
 			for i := range l.Items {
@@ -202,7 +204,7 @@ func (r *reader) listFleet(ctx context.Context) (*fleet, error) {
 }
 
 func (r *reader) listClaims(ctx context.Context) ([]*resourceapi.ResourceClaim, error) {
-	return r.claims.get(ctx, func(ctx context.Context) ([]*resourceapi.ResourceClaim, error) {
+	return r.claims.Get(ctx, "", func(ctx context.Context) ([]*resourceapi.ResourceClaim, error) {
 		var out []*resourceapi.ResourceClaim
 		err := pages(ctx, metav1.ListOptions{Limit: pageSize}, r.dra.ResourceClaims(metav1.NamespaceAll).List, func(l *resourceapi.ResourceClaimList) {
 			for i := range l.Items {
@@ -218,7 +220,7 @@ func (r *reader) listClaims(ctx context.Context) ([]*resourceapi.ResourceClaim, 
 }
 
 func (r *reader) listClasses(ctx context.Context) (allocator.Classes, error) {
-	return r.classes.get(ctx, func(ctx context.Context) (allocator.Classes, error) {
+	return r.classes.Get(ctx, "", func(ctx context.Context) (allocator.Classes, error) {
 		out := allocator.Classes{}
 		err := pages(ctx, metav1.ListOptions{Limit: pageSize}, r.dra.DeviceClasses().List, func(l *resourceapi.DeviceClassList) {
 			for i := range l.Items {
@@ -237,7 +239,7 @@ func (r *reader) listRules(ctx context.Context) ([]*resourceapi.DeviceTaintRule,
 	if err != nil || s.rules == "" {
 		return nil, err
 	}
-	return r.rules.get(ctx, func(ctx context.Context) ([]*resourceapi.DeviceTaintRule, error) {
+	return r.rules.Get(ctx, "", func(ctx context.Context) ([]*resourceapi.DeviceTaintRule, error) {
 		var out []*resourceapi.DeviceTaintRule
 		var err error
 		if s.rules == "v1" || r.dyn == nil {
@@ -281,7 +283,7 @@ func (r *reader) oldRules(ctx context.Context, version string) ([]*resourceapi.D
 }
 
 func (r *reader) listDaemons(ctx context.Context) ([]*appsv1.DaemonSet, error) {
-	return r.daemons.get(ctx, func(ctx context.Context) ([]*appsv1.DaemonSet, error) {
+	return r.daemons.Get(ctx, "", func(ctx context.Context) ([]*appsv1.DaemonSet, error) {
 		var out []*appsv1.DaemonSet
 		err := pages(ctx, metav1.ListOptions{Limit: pageSize}, r.client.AppsV1().DaemonSets(metav1.NamespaceAll).List, func(l *appsv1.DaemonSetList) {
 			for i := range l.Items {

@@ -32,7 +32,7 @@ type world struct {
 // load reads everything the allocator needs, in parallel. Slices and classes are
 // indispensable; what else is refused becomes a limit.
 func (r *reader) load(ctx context.Context) (*world, error) {
-	return r.world.get(ctx, func(ctx context.Context) (*world, error) {
+	return r.world.Get(ctx, "", func(ctx context.Context) (*world, error) {
 		w := &world{byName: map[string]*corev1.Node{}}
 		var err error
 		if w.api, err = r.api(ctx); err != nil {
@@ -85,7 +85,7 @@ func (r *reader) load(ctx context.Context) (*world, error) {
 // pools (by field selector), the claims and the taint rules. A picture of the
 // whole cluster that is fresh is used instead.
 func (r *reader) around(ctx context.Context, c *resourceapi.ResourceClaim) (*world, error) {
-	if w, ok := r.world.peek(ctx); ok {
+	if w, ok := r.world.Peek(ctx, ""); ok {
 		return w, nil
 	}
 	api, err := r.api(ctx)
@@ -126,7 +126,7 @@ func (r *reader) around(ctx context.Context, c *resourceapi.ResourceClaim) (*wor
 // at reads only what concerns one node: its own slices (by field selector), and,
 // when there are any, the classes, claims and taint rules.
 func (r *reader) at(ctx context.Context, node string) (*world, error) {
-	if w, ok := r.world.peek(ctx); ok {
+	if w, ok := r.world.Peek(ctx, ""); ok {
 		return w, nil
 	}
 	api, err := r.api(ctx)

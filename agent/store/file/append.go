@@ -18,6 +18,9 @@ const MaxJournal = 256 << 20
 type tail struct {
 	pos
 	file fs.FileInfo
+	// head is the first line, with the time at which the journal began: a file that
+	// was removed and made anew can be the same to the system.
+	head string
 	at   time.Time
 	typ  string
 }
@@ -124,7 +127,9 @@ func (s *Store) write(f *os.File, fresh bool, subject string, expect *uint64, en
 		// finds a torn end, or a whole record that the caller was not told of.
 		return t, errors.Join(err, f.Truncate(t.off))
 	}
-	next.file, err = f.Stat()
+	if next.head, err = firstLine(f); err == nil {
+		next.file, err = f.Stat()
+	}
 	return next, err
 }
 
@@ -148,7 +153,11 @@ func (s *Store) tail(f *os.File, info fs.FileInfo, subject string) (tail, error)
 	s.mu.Lock()
 	t, ok := s.tails[subject]
 	s.mu.Unlock()
-	if !ok || !os.SameFile(t.file, info) || info.Size() < t.off {
+	head, err := firstLine(f)
+	if err != nil {
+		return tail{}, err
+	}
+	if !ok || !os.SameFile(t.file, info) || info.Size() < t.off || t.head != head {
 		t = tail{}
 	}
 	at, err := scan(f, t.pos, info.Size(), s.path(journalPath(subject)), subject, func(batch []line, _ pos) bool {
@@ -156,6 +165,6 @@ func (s *Store) tail(f *os.File, info fs.FileInfo, subject string) (tail, error)
 		t.at, t.typ = last.At, last.Type
 		return true
 	})
-	t.pos, t.file = at, info
+	t.pos, t.file, t.head = at, info, head
 	return t, err
 }

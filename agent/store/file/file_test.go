@@ -1,6 +1,7 @@
 package file_test
 
 import (
+	"context"
 	"os"
 	"sync"
 	"testing"
@@ -64,6 +65,8 @@ func TestContract(t *testing.T) {
 			// No waiting for the disk: what is tested is what is there.
 			return open(t, dir, func(cfg *file.Config) { cfg.Now, cfg.Sync = c.Now, func(*os.File) error { return nil } })
 		}
-		return storetest.Bench{Store: again(t), Again: again, Advance: c.Advance}
+		return storetest.Bench{Store: again(t), Again: again, Advance: c.Advance, Delete: func(ctx context.Context, s store.Store, subject string) error {
+			return s.(*file.Store).Remove(ctx, subject)
+		}}
 	})
 }

@@ -273,3 +273,32 @@ func TestOpenRefused(t *testing.T) {
 		}
 	}
 }
+
+// A journal that another process removes and somebody begins anew can have the number,
+// and more than the size, of the one that was there.
+func TestAppendToWhatBeganAnew(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	a, b := open(t, dir), open(t, dir)
+	for n := range 20 {
+		text := func(n int) store.Entry {
+			return store.Entry{Type: "note", Data: fmt.Appendf(nil, "%q", strings.Repeat("x", n))}
+		}
+		last, err := a.Append(t.Context(), "session.a", 0, text(n), text(n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Remove(t.Context(), "session.a"); err != nil {
+			t.Fatal(err)
+		}
+		if last, err = b.Append(t.Context(), "session.a", 0, text(40*n), text(7*n), text(n)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Append(t.Context(), "session.a", last, text(n)); err != nil {
+			t.Fatalf("round %d: %v", n, err)
+		}
+		if err := a.Remove(t.Context(), "session.a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

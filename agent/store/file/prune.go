@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path"
 	"slices"
@@ -236,11 +237,23 @@ func (s *Store) header(name string) (header, error) {
 		return header{}, err
 	}
 	defer f.Close()
-	buf := make([]byte, maxHeader)
-	n, err := f.ReadAt(buf, 0)
-	raw, _, whole := strings.Cut(string(buf[:n]), "\n")
-	if !whole {
+	raw, err := firstLine(f)
+	if raw == "" {
 		return header{}, errors.Join(errors.New("no header"), err)
 	}
 	return decodeHeader([]byte(raw))
+}
+
+// firstLine gives the header of a journal as it is written; empty where there is none
+// that is whole.
+func firstLine(r io.ReaderAt) (string, error) {
+	buf := make([]byte, maxHeader)
+	n, err := r.ReadAt(buf, 0)
+	if raw, _, whole := strings.Cut(string(buf[:n]), "\n"); whole {
+		return raw, nil
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return "", err
 }

@@ -67,6 +67,7 @@ func (s *Store) connect(ctx context.Context) error {
 	opts := []nats.Option{
 		nats.Name(c.Name), nats.Timeout(dialTime), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
 		nats.ReconnectBufSize(-1), // what cannot be sent now is sent again by us
+		nats.SyncQueueLen(syncQueue),
 		nats.PingInterval(pingInterval),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			if errors.Is(err, nats.ErrPermissionViolation) {

@@ -1,6 +1,7 @@
 package jetstream_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -41,7 +42,9 @@ func bench(slow bool, open func(t *testing.T, cfg jetstream.Config) *jetstream.S
 		cfg := cfg
 		cfg.Name = fmt.Sprintf("t%d", counted.Add(1))
 		cfg.Poll = 20 * time.Millisecond
-		b := storetest.Bench{Slow: slow, Advance: time.Sleep}
+		b := storetest.Bench{Slow: slow, Advance: time.Sleep, Delete: func(ctx context.Context, s store.Store, subject string) error {
+			return s.(*jetstream.Store).Delete(ctx, subject)
+		}}
 		if !slow {
 			c := &clock{now: storetest.Epoch()}
 			cfg.Now, b.Advance = c.Now, c.Advance

@@ -135,6 +135,7 @@ type Store struct {
 
 	denied   denied
 	watchers watchers
+	listings listings
 	timers   timers
 	queues   queues
 	outputs  once

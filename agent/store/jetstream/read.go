@@ -187,11 +187,18 @@ func (s *Store) List(ctx context.Context, pattern string) iter.Seq2[store.Info, 
 // maxMulti is how many subjects one request asks for.
 const maxMulti = 256
 
+// listed is a subject that is listed: where it is, and how many messages it has.
+type listed struct {
+	place
+	messages uint64
+}
+
 // list is List; it also gives the sequence at which each stream stood. err is nil
 // when the reader had enough.
 func (s *Store) list(ctx context.Context, pattern string, yield func(store.Info, error) bool) (at map[string]uint64, err error) {
 	at = map[string]uint64{}
-	of := map[string]place{}
+	of := map[string]listed{}
+	removed := map[string]uint64{}
 	for _, f := range s.filters(pattern) {
 		for offset := 0; ; {
 			info, err := s.streamInfo(ctx, f.stream, f.subject, offset, untilDone)
@@ -199,12 +206,12 @@ func (s *Store) list(ctx context.Context, pattern string, yield func(store.Info,
 				return at, err
 			}
 			if _, ok := at[f.stream]; !ok {
-				at[f.stream] = info.State.LastSeq
+				at[f.stream], removed[f.stream] = info.State.LastSeq, info.removed()
 			}
 			prefix := s.subject(s.tokenOf(f.stream), "")
-			for subject := range info.State.Subjects {
+			for subject, n := range info.State.Subjects {
 				if name, ok := strings.CutPrefix(subject, prefix); ok && store.CheckSubject(name) == nil {
-					of[name] = place{f.stream, subject, name}
+					of[name] = listed{place{f.stream, subject, name}, n}
 				}
 			}
 			if offset += len(info.State.Subjects); len(info.State.Subjects) == 0 || offset >= info.Total {
@@ -212,48 +219,85 @@ func (s *Store) list(ctx context.Context, pattern string, yield func(store.Info,
 			}
 		}
 	}
+	known, next := map[string]map[string]listedEnd{}, map[string]map[string]listedEnd{}
+	for stream, n := range removed {
+		known[stream], next[stream] = s.listings.known(pattern, stream, n), map[string]listedEnd{}
+	}
 	for names := range slices.Chunk(slices.Sorted(maps.Keys(of)), maxMulti) {
-		ends, err := s.ends(ctx, of, names, at)
+		var ask []string
+		for _, name := range names {
+			if end, ok := known[of[name].stream][name]; ok && end.messages == of[name].messages {
+				next[of[name].stream][name] = end
+			} else {
+				ask = append(ask, name)
+			}
+		}
+		ends, err := s.ends(ctx, of, ask)
 		if err != nil {
 			return at, err
 		}
 		for _, name := range names {
-			m, info, err := ends[name], store.Info{Subject: name}, error(nil)
-			if m == nil { // deleted meanwhile, or it cannot be read
-				m, _, err = s.tail(ctx, of[name])
-			}
-			if err == nil && (m == nil || m.bad == nil && m.end() == 0) {
-				continue // deleted, or never whole
-			}
-			if err == nil {
-				info, err = s.info(ctx, of[name], m)
+			end, ok := next[of[name].stream][name]
+			var err error
+			if !ok {
+				var keep bool
+				if end, keep, err = s.endOf(ctx, of[name], ends[name]); keep {
+					next[of[name].stream][name] = end
+				}
 			}
 			if cerr := s.open(ctx); cerr != nil {
 				return at, cerr
 			}
-			if !yield(info, err) {
+			if err == nil && end.info.Last == 0 {
+				continue // deleted, or never whole
+			}
+			if !yield(end.info, err) {
 				return at, nil
 			}
 		}
 	}
+	for stream, n := range removed {
+		s.listings.keep(pattern, stream, n, next[stream])
+	}
 	return at, nil
 }
 
-// ends gives the last messages of subjects, none older than at says.
-func (s *Store) ends(ctx context.Context, of map[string]place, names []string, at map[string]uint64) (map[string]*msg, error) {
+// endOf says how a subject ends whose last message is m, nil where that was not found,
+// and whether that is worth remembering.
+func (s *Store) endOf(ctx context.Context, l listed, m *msg) (end listedEnd, keep bool, err error) {
+	end.messages, end.info.Subject = l.messages, l.name
+	found := m != nil
+	if !found { // deleted meanwhile, or it cannot be read
+		if m, _, err = s.tail(ctx, l.place); err != nil || m == nil {
+			return end, false, err
+		}
+	}
+	if m.bad == nil && m.end() == 0 {
+		return end, found, nil
+	}
+	end.info, err = s.info(ctx, l.place, m)
+	return end, found && err == nil, err
+}
+
+// ends gives the last messages of subjects, none older than when it was called.
+func (s *Store) ends(ctx context.Context, of map[string]listed, names []string) (map[string]*msg, error) {
 	ask := map[string][]string{}
 	for _, n := range names {
 		ask[of[n].stream] = append(ask[of[n].stream], of[n].subject)
 	}
 	out := map[string]*msg{}
 	for stream, subjects := range ask {
+		now, err := s.streamInfo(ctx, stream, "", 0, untilDone)
+		if err != nil {
+			return nil, err
+		}
 		prefix := s.subject(s.tokenOf(stream), "")
 		for len(subjects) > 0 {
 			p, err := s.batch(ctx, stream, query{MultiLast: subjects})
 			if err != nil {
 				return nil, err
 			}
-			if len(p.msgs) > 0 && p.upTo < at[stream] { // a replica that is behind
+			if len(p.msgs) > 0 && p.upTo < now.State.LastSeq { // a replica that is behind
 				if err := sleep(ctx, behindPause); err != nil {
 					return nil, err
 				}

@@ -141,6 +141,7 @@ func (s *Store) Watch(ctx context.Context, pattern string, after store.Position)
 			}
 			select {
 			case <-w.wake:
+				tick.Reset(s.cfg.Poll) // it looks now; what is lost shows as soon as before
 			case <-tick.C:
 			case <-s.closed:
 				yield(store.Record{}, s.open(context.Background()))

@@ -194,6 +194,10 @@ func (s *Store) last(ctx context.Context, stream, filter string) (*msg, bool, er
 const (
 	batchMsgs  = 512
 	batchBytes = 4 << 20
+	// syncQueue is how many messages wait for a reader of a subscription: more than
+	// one answer has, and as many as wait for a subscriber to live events. The
+	// client's own default reserves half a MiB for each, also for each batch.
+	syncQueue = maxLive
 )
 
 // page is an answer to a batch request.
@@ -265,6 +269,7 @@ type streamInfo struct {
 	Time  time.Time `json:"ts"`
 	State struct {
 		LastSeq  uint64            `json:"last_seq"`
+		Messages uint64            `json:"messages"`
 		Bytes    uint64            `json:"bytes"`
 		First    uint64            `json:"first_seq"`
 		Subjects map[string]uint64 `json:"subjects"`

@@ -24,6 +24,8 @@ type Bench struct {
 	// Advance lets time pass for the store: it moves a clock that stands at Epoch
 	// in the beginning, or it sleeps.
 	Advance func(d time.Duration)
+	// Delete removes a whole subject, through one of the openings.
+	Delete func(ctx context.Context, s store.Store, subject string) error
 	// Slow says that Advance sleeps: the suite then lets little time pass.
 	Slow bool
 }
@@ -70,6 +72,7 @@ func Run(t *testing.T, open func(t *testing.T) Bench) {
 		{"an ended context changes nothing", ended},
 		{"a closed store says so", closed},
 		{"a projection stands at its sequence", project},
+		{"a view shows what was acknowledged", readYourWrites},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -79,6 +82,10 @@ func Run(t *testing.T, open func(t *testing.T) Bench) {
 	t.Run("it does what the model does", func(t *testing.T) {
 		t.Parallel()
 		model(t, open)
+	})
+	t.Run("a view shows what a whole reading gives", func(t *testing.T) {
+		t.Parallel()
+		views(t, open)
 	})
 }
 
