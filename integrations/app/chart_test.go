@@ -319,3 +319,27 @@ func TestChartSchemaKnowsTheValues(t *testing.T) {
 		}
 	}
 }
+
+// The image is built with the Go of go.mod, and runs as the user that the chart runs it as.
+func TestDockerfile(t *testing.T) {
+	t.Parallel()
+	read := func(name string) string {
+		raw, err := os.ReadFile(filepath.Join("../..", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(raw)
+	}
+	dockerfile, deployment := read("deploy/Dockerfile"), read("deploy/chart/templates/deployment.yaml")
+	version := regexp.MustCompile(`(?m)^go (\S+)$`).FindStringSubmatch(read("go.mod"))
+	if !strings.Contains(dockerfile, "FROM golang:"+version[1]+" AS build\n") {
+		t.Errorf("deploy/Dockerfile does not build with Go %s", version[1])
+	}
+	user := regexp.MustCompile(`(?m)^USER (\d+):(\d+)$`).FindStringSubmatch(dockerfile)
+	if user == nil || !strings.Contains(deployment, "runAsUser: "+user[1]+"\n") || !strings.Contains(deployment, "runAsGroup: "+user[2]+"\n") {
+		t.Errorf("deploy/Dockerfile runs as %v", user)
+	}
+	if !strings.Contains(dockerfile, "\nENTRYPOINT [\"/gumshoe\"]\n") || !strings.Contains(deployment, "args: [serve, ") {
+		t.Error("the chart's arguments are not those of gumshoe")
+	}
+}

@@ -383,6 +383,9 @@ func (b *Backend) Dry(ctx context.Context, w incident.Write) (string, string, er
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	before, err := b.resource(w).Get(ctx, w.Ref.Name, metav1.GetOptions{})
+	if apierrors.IsForbidden(err) {
+		return w.Diff, "the server was not asked: this identity may not get " + w.Resource, nil
+	}
 	if err != nil && !apierrors.IsNotFound(err) {
 		return "", "", fmt.Errorf("read %s: %w", w.Ref, err)
 	}

@@ -44,6 +44,11 @@ func mounted(t *testing.T, r release, root string, given ...map[string]string) p
 			t.Fatal(err)
 		}
 		v := volume(t, spec, m.Name)
+		if v.PersistentVolumeClaim != nil || v.EmptyDir != nil { // a volume with fsGroup is open to its group
+			if err := os.Chmod(dir, os.ModeSetgid|0o770); err != nil {
+				t.Fatal(err)
+			}
+		}
 		files := map[string]string{}
 		switch {
 		case v.ConfigMap != nil && v.ConfigMap.Name == own.Name:

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,13 +18,13 @@ import (
 	"helm.sh/helm/v4/pkg/chart/common"
 	"helm.sh/helm/v4/pkg/chart/common/util"
 	chartv2 "helm.sh/helm/v4/pkg/chart/v2"
+	"helm.sh/helm/v4/pkg/chart/v2/lint"
 	"helm.sh/helm/v4/pkg/chart/v2/loader"
 	"helm.sh/helm/v4/pkg/engine"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -202,9 +201,11 @@ func restricted(t *testing.T, p corev1.PodSpec) {
 	t.Helper()
 	sc, c := p.SecurityContext, p.Containers[0].SecurityContext
 	switch {
-	case !*sc.RunAsNonRoot, *sc.RunAsUser == 0, *sc.FSGroup == 0, sc.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault, *sc.FSGroupChangePolicy != corev1.FSGroupChangeOnRootMismatch:
+	case sc == nil || c == nil || c.Capabilities == nil || sc.SeccompProfile == nil:
+		t.Errorf("the security contexts are %+v and %+v", sc, c)
+	case !is(sc.RunAsNonRoot, true), is(sc.RunAsUser, 0), sc.FSGroup == nil, is(sc.FSGroup, 0), sc.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault, !is(sc.FSGroupChangePolicy, corev1.FSGroupChangeOnRootMismatch):
 		t.Errorf("the pod's security context is %+v", sc)
-	case *c.AllowPrivilegeEscalation, !*c.ReadOnlyRootFilesystem, !slices.Equal(c.Capabilities.Drop, []corev1.Capability{"ALL"}), len(c.Capabilities.Add) > 0, c.Privileged != nil:
+	case !is(c.AllowPrivilegeEscalation, false), !is(c.ReadOnlyRootFilesystem, true), !slices.Equal(c.Capabilities.Drop, []corev1.Capability{"ALL"}), len(c.Capabilities.Add) > 0, c.Privileged != nil:
 		t.Errorf("the container's security context is %+v", c)
 	case p.HostNetwork, p.HostPID, p.HostIPC, len(p.Containers) != 1, len(p.InitContainers) > 0, len(p.Containers[0].EnvFrom) > 0:
 		t.Errorf("the pod is %+v", p)
@@ -228,6 +229,9 @@ func restricted(t *testing.T, p corev1.PodSpec) {
 		t.Errorf("resources %+v", res)
 	}
 }
+
+// is reports whether something is said, and what.
+func is[T comparable](said *T, want T) bool { return said != nil && *said == want }
 
 // grace holds how long the kubelet waits against how long the server takes to end.
 func grace(t *testing.T, d *appsv1.Deployment, cfg app.Config) {
@@ -306,99 +310,6 @@ func selected(t *testing.T, r release, d *appsv1.Deployment) {
 	}
 }
 
-// The identity of the pod has the rights that gumshoe rbac prints, and besides them what
-// the server asks the cluster for where the values have it ask; the executor is there only
-// where it is wanted, and has the rights of its actions.
-func TestRightsAreTheWordOfRBAC(t *testing.T) {
-	t.Parallel()
-	tokens := `config: {server: {auth: {tokens: [{name: ci, role: asker, file: /etc/gumshoe/secrets/t/ci}]}}}`
-	for name, c := range map[string]struct {
-		file, over string
-		rbac       app.RBACOptions
-		asks       []string
-	}{
-		"loopback": {file: "default", rbac: app.RBACOptions{NoExecutor: true}},
-		"tokens":   {file: "default", over: tokens, rbac: app.RBACOptions{NoExecutor: true}, asks: []string{"create subjectaccessreviews.authorization.k8s.io"}},
-		"slack alone": {file: "default", over: `config: {server: {slack: {botTokenFile: /etc/gumshoe/secrets/s/bot, appTokenFile: /etc/gumshoe/secrets/s/app}}}`,
-			rbac: app.RBACOptions{NoExecutor: true}, asks: []string{"create subjectaccessreviews.authorization.k8s.io"}},
-		"review":   {file: "review", rbac: app.RBACOptions{NoExecutor: true, Probes: true}, asks: []string{"create subjectaccessreviews.authorization.k8s.io", "create tokenreviews.authentication.k8s.io"}},
-		"executor": {file: "executor", rbac: app.RBACOptions{Actions: []string{"patch_service_selector", "cordon", "uncordon"}}, asks: []string{"create subjectaccessreviews.authorization.k8s.io"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := mustRender(t, "here", "detectives", values(t, c.file, c.over))
-			got := granted(t, r)
-			want := printed(t, c.rbac)
-			want["here-gumshoe-reader"] = append(want["gumshoe-reader"], c.asks...)
-			delete(want, "gumshoe-reader")
-			if x, ok := want["gumshoe-executor"]; ok {
-				want["here-gumshoe-executor"] = x
-				delete(want, "gumshoe-executor")
-			}
-			for account := range want {
-				slices.Sort(want[account])
-			}
-			if !reflect.DeepEqual(got, want) {
-				t.Errorf("the chart grants\n%v\nwanted is\n%v", got, want)
-			}
-			if accounts := all[*corev1.ServiceAccount](t, r); len(accounts) != len(want) {
-				t.Errorf("%d ServiceAccounts for %d identities", len(accounts), len(want))
-			}
-		})
-	}
-}
-
-// granted lists what each account of a release may do, "VERB RESOURCE.GROUP".
-func granted(t *testing.T, r release) map[string][]string {
-	t.Helper()
-	roles := map[string][]rbacv1.PolicyRule{}
-	for _, c := range all[*rbacv1.ClusterRole](t, r) {
-		roles[c.Name] = c.Rules
-	}
-	out := map[string][]string{}
-	for _, b := range all[*rbacv1.ClusterRoleBinding](t, r) {
-		if len(b.Subjects) != 1 || b.Subjects[0].Namespace != r.namespace {
-			t.Errorf("binding %s is for %v", b.Name, b.Subjects)
-		}
-		out[b.Subjects[0].Name] = append(out[b.Subjects[0].Name], flat(roles[b.RoleRef.Name])...)
-	}
-	for account := range out {
-		slices.Sort(out[account])
-		out[account] = slices.Compact(out[account])
-	}
-	return out
-}
-
-// printed lists the same of what gumshoe rbac prints.
-func printed(t *testing.T, o app.RBACOptions) map[string][]string {
-	t.Helper()
-	g, err := app.RBAC(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	out := map[string][]string{}
-	for _, obj := range g.Objects {
-		if c, ok := obj.(*rbacv1.ClusterRole); ok {
-			out[c.Name] = slices.Compact(slices.Sorted(slices.Values(flat(c.Rules))))
-		}
-	}
-	return out
-}
-
-func flat(rules []rbacv1.PolicyRule) []string {
-	var out []string
-	for _, r := range rules {
-		for _, g := range r.APIGroups {
-			for _, res := range r.Resources {
-				for _, v := range r.Verbs {
-					out = append(out, strings.TrimSuffix(v+" "+res+"."+g, "."))
-				}
-			}
-		}
-	}
-	return out
-}
-
 // What the Prometheus Operator gets: the alert rules as they are, and a selector that
 // finds the Service of the metrics.
 func TestMonitoring(t *testing.T) {
@@ -457,67 +368,6 @@ func subset(a, b map[string]string) bool {
 	return len(a) > 0
 }
 
-// Values that are unknown, wrong, unsafe or do not go together are refused, and the
-// refusal says what is meant.
-func TestRefusals(t *testing.T) {
-	t.Parallel()
-	auth := `{tokens: [{name: ci, role: asker, file: /etc/gumshoe/secrets/t/ci}]}`
-	for name, c := range map[string]struct{ over, want string }{
-		"no image":                  {`image: {repository: ""}`, "no image of gumshoe is published"},
-		"no tag":                    {`image: {tag: ""}`, "image.tag and image.digest are empty"},
-		"a digest that is none":     {`image: {digest: latest}`, "image/digest"},
-		"an unknown value":          {`replica: 2`, "'replica' not allowed"},
-		"an unknown field":          {`service: {ports: 2}`, "'ports' not allowed"},
-		"an unknown configuration":  {`config: {server: {lisen: "x"}}`, "'lisen' not allowed"},
-		"a deep one":                {`config: {server: {auth: {oidc: {issuerURL: x}}}}`, "'issuerURL' not allowed"},
-		"a listen address":          {`config: {server: {listen: "0.0.0.0:7456"}}`, "'listen' not allowed"},
-		"execute":                   {`config: {server: {execute: true}}`, "'execute' not allowed"},
-		"an executor of its own":    {`config: {executor: {kubeconfig: /x}}`, "'executor' not allowed"},
-		"another kubeconfig":        {`config: {kubernetes: {kubeconfig: /x}}`, "'kubeconfig' not allowed"},
-		"a wrong type":              {`replicas: "two"`, "replicas"},
-		"no replicas":               {`replicas: 0`, "replicas"},
-		"a number as duration":      {`config: {server: {queue: {grace: 30}}}`, "grace"},
-		"a wrong duration":          {`config: {server: {queue: {grace: 30 seconds}}}`, "grace"},
-		"two and an own store":      {`replicas: 2`, "the embedded store belongs to one process"},
-		"nats without a key":        {`config: {server: {nats: {urls: ["nats://nats:4222"]}}}`, "approval.existingSecret is empty"},
-		"two and no session key":    {`{replicas: 2, approval: {existingSecret: k}, config: {server: {nats: {urls: ["nats://nats:4222"]}, auth: {oidc: {issuer: "https://i", clientID: c, redirectURL: "https://g/auth/callback"}, roles: {viewer: {users: ["*"]}}}}}}`, "sessionKeyFile is empty"},
-		"sign-in without roles":     {`config: {server: {auth: {oidc: {issuer: "https://i", clientID: c}}}}`, "config.server.auth.roles is empty"},
-		"empty roles":               {`config: {server: {auth: {tokenReview: {}, roles: {viewer: {}}}}}`, "config.server.auth.roles is empty"},
-		"a token without a role":    {`config: {server: {auth: {tokens: [{name: ci, file: /x}]}}}`, "config.server.auth.roles is empty"},
-		"roles without sign-in":     {`config: {server: {auth: {roles: {viewer: {users: ["*"]}}}}}`, "nobody who can sign in"},
-		"an executor of nothing":    {`executor: {enabled: true}`, "executor.actions is empty"},
-		"actions without executor":  {`executor: {actions: [cordon]}`, "executor.enabled is false"},
-		"an action that is none":    {`executor: {enabled: true, actions: [become_admin]}`, "executor/actions/0"},
-		"an open door on loopback":  {`ingress: {enabled: true, host: a.example.com, tlsSecret: t}`, "listens on loopback only, which no Ingress reaches"},
-		"a balancer for loopback":   {`service: {type: LoadBalancer}`, "which no Service reaches"},
-		"alerts to loopback":        {`config: {server: {alertmanager: {auth: {bearerTokenFile: /x}}}}`, "which no Alertmanager reaches"},
-		"slack to loopback":         {`config: {server: {slack: {mode: http, botTokenFile: /x}}}`, "which Slack does not reach"},
-		"an ingress without TLS":    {`{ingress: {enabled: true, host: a.example.com}, config: {server: {auth: ` + auth + `}}}`, "ingress.host and ingress.tlsSecret are both needed"},
-		"one port for two":          {`ports: {http: 9090}`, "both 9090"},
-		"a port of root":            {`ports: {http: 80}`, "ports/http"},
-		"a password in an address":  {`config: {server: {nats: {urls: ["nats://me:secret@nats:4222"]}}}`, "urls/0"},
-		"a password of Prometheus":  {`config: {prometheus: {url: "http://me:secret@prometheus:9090"}}`, "prometheus/url"},
-		"a token in a header":       {`config: {prometheus: {headers: {Authorization: Bearer abc}}}`, "invalid propertyName 'Authorization'"},
-		"a key in the environment":  {`env: {OPENAI_API_KEY: abc}`, "OPENAI_API_KEY"},
-		"a key in the config":       {`config: {model: {apiKey: abc}}`, "'apiKey' not allowed"},
-		"a secret without a name":   {`secrets: [{secretName: a}]`, "missing property 'name'"},
-		"a secret with a value":     {`secrets: [{name: a, secretName: a, value: b}]`, "'value' not allowed"},
-		"a path for a name":         {`secrets: [{name: ../config, secretName: a}]`, "secrets/0/name"},
-		"a size without a unit":     {`persistence: {size: "10"}`, "persistence/size"},
-		"a resource that is none":   {`resources: {limits: {memory: plenty}}`, "limits/memory"},
-		"a toleration that is none": {`tolerations: [dedicated]`, "tolerations/0"},
-		"rules that are not there":  {`prometheusRule: {enabled: true, rules: [weather]}`, "prometheusRule/rules/0"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r, err := render(t, "gumshoe", "detectives", values(t, "default", c.over))
-			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("%s gives %d objects and %v, want a refusal with %q", c.over, len(r.objects), err, c.want)
-			}
-		})
-	}
-}
-
 // A release is named after itself; what it makes in the cluster also after its namespace.
 func TestNames(t *testing.T) {
 	t.Parallel()
@@ -535,6 +385,60 @@ func TestNames(t *testing.T) {
 			}
 			if strings.HasPrefix(u.GetKind(), "ClusterRole") && !strings.HasPrefix(u.GetName(), "detectives-"+c.want) {
 				t.Errorf("%s %s may be another release's", u.GetKind(), u.GetName())
+			}
+		}
+	}
+}
+
+// Installed as gumshoe, the identities have the names that gumshoe rbac prints, which its
+// admission policies are for.
+func TestNamesOfTheAdmissionPolicies(t *testing.T) {
+	t.Parallel()
+	r := mustRender(t, "gumshoe", app.DefaultNamespace, values(t, "executor"))
+	g, err := app.RBAC(app.RBACOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want, got []string
+	for _, o := range g.Objects {
+		if a, ok := o.(*corev1.ServiceAccount); ok {
+			want = append(want, a.Namespace+"/"+a.Name)
+		}
+	}
+	for _, a := range all[*corev1.ServiceAccount](t, r) {
+		got = append(got, a.Namespace+"/"+a.Name)
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("the chart makes %v, gumshoe rbac %v", got, want)
+	}
+}
+
+// The examples of the page are values that the chart takes, with every file mounted.
+func TestReadmeExamples(t *testing.T) {
+	t.Parallel()
+	raw, err := os.ReadFile(filepath.Join(chartDir, "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(raw, -1)
+	if len(blocks) < 2 {
+		t.Fatalf("the page has %d examples", len(blocks))
+	}
+	for _, b := range blocks {
+		r := mustRender(t, "gumshoe", "gumshoe", values(t, "default", string(b[1])))
+		mounted(t, r, t.TempDir()).config(t)
+	}
+}
+
+// Helm's linter has nothing to say but that there is no icon.
+func TestLint(t *testing.T) {
+	t.Parallel()
+	for _, file := range ciFiles(t) {
+		for _, m := range lint.RunAll(chartDir, values(t, file), "detectives").Messages {
+			if !strings.Contains(m.Error(), "icon is recommended") {
+				t.Errorf("%s: %v", file, m)
 			}
 		}
 	}
