@@ -45,6 +45,7 @@ type Record struct {
 	Writes map[string]incident.WriteResult `json:"writes,omitempty"`
 	Open   string                          `json:"open,omitempty"`
 	Steps  []string                        `json:"steps_done,omitempty"`
+	// Checks are the results in order; one that a later executor repeated stands once.
 	Checks []incident.CheckResult          `json:"checks,omitempty"`
 	// Undoing says that the plan is being taken back.
 	Undoing bool `json:"undoing,omitempty"`
@@ -124,7 +125,7 @@ func fold(r Record, rec store.Record) (Record, error) {
 		r.Open = ""
 	case event.Checked:
 		if e.Check != nil {
-			r.Checks = append(r.Checks, *e.Check)
+			r.Checks = append(slices.DeleteFunc(slices.Clone(r.Checks), e.Check.Repeats), *e.Check)
 		}
 	case event.StepEnded:
 		r.Steps = append(r.Steps, p.Step)

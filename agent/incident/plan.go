@@ -2,6 +2,7 @@ package incident
 
 import (
 	"encoding/json"
+	"reflect"
 	"time"
 )
 
@@ -250,6 +251,12 @@ type CheckResult struct {
 	// Saw is what was seen, with figures.
 	Saw string    `json:"saw"`
 	At  time.Time `json:"at"`
+}
+
+// Repeats reports whether another result is of the same check with the same verdict, as
+// it is asked again after an executor was gone.
+func (r CheckResult) Repeats(other CheckResult) bool {
+	return r.Verdict == other.Verdict && reflect.DeepEqual(r.Check, other.Check)
 }
 
 // Blast is whom a step or a plan hurts.

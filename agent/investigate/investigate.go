@@ -144,7 +144,7 @@ func (inv *Investigator) Run(ctx context.Context, q incident.Question, sink even
 	ctx, cancel := context.WithTimeoutCause(ctx, inv.cfg.Budget.WallClock, errBudget)
 	defer cancel()
 	id := inv.cfg.NewID()
-	r := &run{Investigator: inv, id: id, question: inv.redact(q), sink: event.NewRecorder(id, inv.cfg.Now, sink), start: time.Now()}
+	r := &run{Investigator: inv, id: id, question: inv.redact(q), sink: event.NewRecorder(id, inv.cfg.Now, sink), start: time.Now(), since: tool.FreshSince(ctx)}
 	r.report = incident.Report{ID: id, Question: r.question.Text, Alert: r.question.Alert, Cluster: inv.cfg.Cluster, Model: "offline", Started: inv.cfg.Now(), Stop: incident.StopDone}
 	if q.Cluster != "" {
 		r.report.Cluster = q.Cluster

@@ -23,7 +23,9 @@ type run struct {
 	sink     *event.Recorder
 	ledger   *Ledger
 	start    time.Time
-	report   incident.Report
+	// since is the moment from which on what is read answers.
+	since  time.Time
+	report incident.Report
 
 	statuses   []status
 	assessment incident.Assessment
@@ -264,8 +266,10 @@ func (r *run) suspicious() bool {
 }
 
 // Limiter is the optional ability of a toolset to say after the run what it
-// could not see during it.
-type Limiter interface{ Limits() []incident.Gap }
+// could not see since a moment, the run's beginning: before it others asked.
+type Limiter interface {
+	Limits(since time.Time) []incident.Gap
+}
 
 // Loser is the optional ability of a toolset to say, in the words of people, what
 // an answer lacks without it.
@@ -299,7 +303,7 @@ func (r *run) gaps(have []incident.Gap) []incident.Gap {
 			add(g)
 		}
 		if l, ok := s.set.(Limiter); ok && s.State == tool.Ready {
-			for _, g := range l.Limits() {
+			for _, g := range l.Limits(r.since) {
 				// What triage was told of the same refusal stands.
 				if !slices.ContainsFunc(out, func(o incident.Gap) bool { return strings.Contains(o.Why, r.cfg.Redactor.String(g.Why)) }) {
 					add(g)

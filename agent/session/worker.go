@@ -242,8 +242,8 @@ func (w *Worker) do(ctx context.Context, c *store.Claim, work Work) error {
 }
 
 // takeUp looks at what a worker left that is gone: a run that reached its end is
-// taken as the answer, one that did not is marked as abandoned. ended says that
-// nothing is left to do.
+// taken as the answer, one that did not is marked as abandoned, and one that was
+// interrupted is passed over. ended says that nothing is left to do.
 func (w *Worker) takeUp(ctx context.Context, s Session, t Turn) (ended bool, err error) {
 	j, ok := w.Book.Journal.(store.AppendLoader)
 	if !ok {
@@ -254,6 +254,8 @@ func (w *Worker) takeUp(ctx context.Context, s Session, t Turn) (ended bool, err
 	case errors.Is(err, store.ErrNotFound): // it was cut off before its first record
 	case err != nil:
 		return false, err
+	case r.State == store.RunDone && r.Report.Stop == incident.StopInterrupted:
+		// Its worker lost the lease, or went down, and still told the end: no answer.
 	case r.State == store.RunDone:
 		_, err := w.Book.finish(ctx, s.ID, answered(t, r.Report))
 		return true, err

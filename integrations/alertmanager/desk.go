@@ -81,7 +81,8 @@ type Options struct {
 	// Tick is how often a desk looks for what became due, and for work of other
 	// replicas; 0 is a second.
 	Tick time.Duration
-	// Lease is how long the desk stays a dead replica's; 0 is 30 seconds.
+	// Lease is how long the desk, a delivery and a result stay a dead replica's; 0 is 30
+	// seconds.
 	Lease time.Duration
 }
 
@@ -315,12 +316,8 @@ func (d *Desk) restore(ctx context.Context) error {
 	return nil
 }
 
-const (
-	// workLease is how long a delivery stays a dead replica's.
-	workLease = time.Minute
-	// maxBackoff bounds the pause before a delivery that failed is tried again.
-	maxBackoff = 5 * time.Minute
-)
+// maxBackoff bounds the pause before a delivery that failed is tried again.
+const maxBackoff = 5 * time.Minute
 
 // step does everything that can be done now.
 func (d *Desk) step(ctx context.Context) error {
@@ -328,7 +325,7 @@ func (d *Desk) step(ctx context.Context) error {
 		return err
 	}
 	for ctx.Err() == nil {
-		c, err := d.journal.Claim(ctx, queueAlerts, workLease)
+		c, err := d.journal.Claim(ctx, queueAlerts, d.lease)
 		if errors.Is(err, store.ErrNothing) {
 			break
 		}

@@ -140,7 +140,7 @@ func TestEachIncidentIsInvestigatedOnce(t *testing.T) {
 				if died = m.dead.Load(); died {
 					l.restart()
 					wrap()
-					l.clock.turn(workLease + time.Second)
+					l.clock.turn(l.desk.lease + time.Second)
 				}
 				for _, i := range incidents {
 					for _, g := range i.groups {

@@ -81,7 +81,7 @@ func (s *sender) run(ctx context.Context) {
 	t := time.NewTicker(s.d.tick)
 	defer t.Stop()
 	for ctx.Err() == nil {
-		c, err := s.d.journal.Claim(ctx, queueResults, workLease)
+		c, err := s.d.journal.Claim(ctx, queueResults, s.d.lease)
 		if err == nil {
 			s.deliver(ctx, c)
 			continue

@@ -255,7 +255,7 @@ func (a *App) run(ctx context.Context, q incident.Question, o runOptions) (incid
 	if err != nil {
 		return incident.Report{}, err
 	}
-	return inv.Run(tool.Fresh(ctx, a.src.now()), q, o.Sink)
+	return inv.Run(tool.Fresh(ctx), q, o.Sink)
 }
 
 // ToolAnswer is what one tool said.
@@ -266,8 +266,9 @@ type ToolAnswer struct {
 }
 
 // CallTool calls one tool by name through the same ledger that investigations
-// use: the same checks, the same redaction.
+// use: the same checks, the same redaction. It reads nothing older than the call.
 func (a *App) CallTool(ctx context.Context, name string, args json.RawMessage) (ToolAnswer, error) {
+	ctx = tool.Fresh(ctx)
 	l, err := investigate.NewLedger(investigate.LedgerConfig{Cluster: a.src.cluster, Now: a.src.now, Redactor: a.redactor, Suspicious: a.detector.Marks, AllowProbe: a.cfg.AllowProbe})
 	if err != nil {
 		return ToolAnswer{}, err

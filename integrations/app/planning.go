@@ -152,23 +152,19 @@ var _ actions.Looker = looker{}
 
 // Faults implements actions.Looker.
 func (l looker) Faults(ctx context.Context, subjects ...incident.Ref) ([]incident.Finding, []string, error) {
-	sets, err := toolsets(l.a.src)
-	if err != nil {
-		return nil, nil, err
-	}
 	known, err := proposable()
 	if err != nil {
 		return nil, nil, err
 	}
 	inv, err := investigate.New(investigate.Config{
-		Cluster: l.a.src.cluster, Toolsets: sets, Actions: known,
-		Triager: triage.New(triage.Config{Cluster: l.a.src.cluster, Toolsets: sets, Library: l.a.library}),
+		Cluster: l.a.src.cluster, Toolsets: l.a.toolsets, Actions: known,
+		Triager: triage.New(triage.Config{Cluster: l.a.src.cluster, Toolsets: l.a.toolsets, Library: l.a.library}),
 		Now:     l.a.src.now, Redactor: l.a.redactor, Suspicious: l.a.detector.Marks,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := inv.Run(ctx, incident.Question{Subjects: subjects, Cluster: l.a.src.cluster}, event.SinkFunc(func(event.Event) {}))
+	r, err := inv.Run(tool.Fresh(ctx), incident.Question{Subjects: subjects, Cluster: l.a.src.cluster}, event.SinkFunc(func(event.Event) {}))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -184,13 +180,9 @@ func (l looker) Faults(ctx context.Context, subjects ...incident.Ref) ([]inciden
 
 // Call implements actions.Looker.
 func (l looker) Call(ctx context.Context, name string, args json.RawMessage, probe bool) (incident.Evidence, []incident.Finding, error) {
-	sets, err := toolsets(l.a.src)
-	if err != nil {
-		return incident.Evidence{}, nil, err
-	}
-	fresh := *l.a
-	fresh.toolsets, fresh.cfg.AllowProbe = sets, probe
-	said, err := fresh.CallTool(ctx, name, args)
+	a := *l.a
+	a.cfg.AllowProbe = probe
+	said, err := a.CallTool(ctx, name, args)
 	return said.Evidence, said.Findings, err
 }
 

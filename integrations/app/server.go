@@ -37,6 +37,8 @@ type ServerOptions struct {
 	Load func() (Config, error)
 	// App wires an App to a configuration; nil is New.
 	App func(context.Context, Config) (*App, error)
+	// Keeper opens the store; nil is ServerKeeper.
+	Keeper func(context.Context, Config, *slog.Logger) (*Keeper, error)
 	Log *slog.Logger
 	// Listen opens a listener; nil is net.Listen.
 	Listen func(network, addr string) (net.Listener, error)
@@ -78,11 +80,14 @@ func NewServer(ctx context.Context, o ServerOptions) (*Server, error) {
 	if s.opts.App == nil {
 		s.opts.App = New
 	}
+	if s.opts.Keeper == nil {
+		s.opts.Keeper = ServerKeeper
+	}
 	cfg, err := o.Load()
 	if err != nil {
 		return nil, err
 	}
-	if s.keeper, err = ServerKeeper(ctx, cfg, s.log); err != nil {
+	if s.keeper, err = s.opts.Keeper(ctx, cfg, s.log); err != nil {
 		return nil, err
 	}
 	s.metrics = telemetry.NewMetrics(Version(), func() telemetry.Standing { return s.Service() })

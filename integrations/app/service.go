@@ -37,8 +37,9 @@ type QueueConfig struct {
 	Concurrency int `json:"concurrency,omitempty"`
 	// PerSource narrows it for one surface, for example alertmanager: 1.
 	PerSource map[string]int `json:"perSource,omitempty"`
-	// Lease is how long a question stays a dead process's (30s); Attempts how often
-	// one is begun (3); Grace how long runs may go on when the server ends (20s).
+	// Lease is how long whatever a dead process worked on stays its own: questions,
+	// plans, the desk of alerts (30s), Slack (15s). Attempts is how often a question is
+	// begun (3), Grace how long runs may go on when the server ends (20s).
 	Lease    Duration `json:"lease,omitempty"`
 	Attempts int      `json:"attempts,omitempty"`
 	Grace    Duration `json:"grace,omitempty"`
@@ -101,6 +102,7 @@ func NewService(a *App, cfg ServiceConfig) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
+	plans.Lease = time.Duration(cfg.Queue.Lease)
 	plans.Emit = cfg.Tracer.Plans(context.Background()).Emit
 	s := &Service{Archive: NewArchive(cfg.Keeper, a.src.cluster, cfg.Log), app: a, plans: plans, cfg: cfg, wakeExec: make(chan struct{}, 1)}
 	q := cfg.Queue

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/store"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/planner"
+	"github.com/gumshoe-ai/gumshoe/planner/approval"
 	"github.com/gumshoe-ai/gumshoe/planner/audit"
 )
 
@@ -56,6 +58,13 @@ func (s *Service) Plans(ctx context.Context) ([]planner.Record, error) { return 
 func (s *Service) Say(ctx context.Context, id, word, comment string, by incident.Person) (planner.Record, error) {
 	caller := Login(by)
 	r, err := s.plans.Say(ctx, id, word, comment, caller)
+	if f, ok := errors.AsType[*approval.Refusal](err); ok { // to be refused is no fault of the server
+		kind := tool.Forbidden
+		if f.Kind == approval.Unknown {
+			kind = tool.Invalid
+		}
+		err = &tool.Error{Kind: kind, User: "the word is not taken: " + f.Why, Err: err}
+	}
 	if err != nil || !s.cfg.Execute || word != incident.Approved || r.State != incident.PlanApproved {
 		return r, err
 	}
@@ -159,8 +168,7 @@ func (s *Service) asked(r planner.Record) bool {
 
 // Bounds of an execution.
 const (
-	executeLease = time.Minute
-	executePoll  = time.Second
+	executePoll = time.Second
 	// executeRetry is when a plan is tried again that could not begin.
 	executeRetry = 15 * time.Second
 )
@@ -170,10 +178,11 @@ const (
 func (s *Service) executeQueue(ctx context.Context) error {
 	tick := time.NewTicker(executePoll)
 	defer tick.Stop()
+	lease := cmp.Or(s.plans.Lease, planner.DefaultLease)
 	for ctx.Err() == nil {
-		c, err := s.keep.Claim(ctx, executeSubject, executeLease)
+		c, err := s.keep.Claim(ctx, executeSubject, lease)
 		if err == nil {
-			if err := s.execute(ctx, c); err != nil {
+			if err := s.execute(ctx, c, lease); err != nil {
 				s.log.Error("a plan could not be executed", "subject", c.Record.Subject, "error", err)
 			}
 			continue
@@ -192,7 +201,7 @@ func (s *Service) executeQueue(ctx context.Context) error {
 
 // execute works on one claim. The executor is idempotent: whatever is repeated here
 // is found done in the plan's journal.
-func (s *Service) execute(ctx context.Context, c *store.Claim) error {
+func (s *Service) execute(ctx context.Context, c *store.Claim, lease time.Duration) error {
 	var e execution
 	if err := json.Unmarshal(c.Record.Data, &e); err != nil {
 		return errors.Join(err, c.Lease.Done(ctx))
@@ -203,14 +212,14 @@ func (s *Service) execute(ctx context.Context, c *store.Claim) error {
 	halt := make(chan struct{})
 	go func() {
 		defer close(halt)
-		tick := time.NewTicker(executeLease / 4)
+		tick := time.NewTicker(lease / 4)
 		defer tick.Stop()
 		for {
 			select {
 			case <-work.Done():
 				return
 			case <-tick.C:
-				if err := c.Lease.Extend(work, executeLease); errors.Is(err, store.ErrLost) {
+				if err := c.Lease.Extend(work, lease); errors.Is(err, store.ErrLost) {
 					stop(err)
 					return
 				}

@@ -9,6 +9,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/event"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/session"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/evals"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
 	"github.com/gumshoe-ai/gumshoe/planner"
@@ -124,6 +125,10 @@ func TestServiceStory(t *testing.T) {
 	rec, err := s.Propose(t.Context(), session.PlanAsk{Session: se.ID, Run: turn.Run, By: ann, Source: session.Web})
 	if err != nil {
 		t.Fatal(err)
+	}
+	// Whose word is not taken hears why, and not that the server failed.
+	if _, err := s.Say(t.Context(), rec.Plan.ID, incident.Rejected, "", ann); tool.KindOf(err) != tool.Invalid || !strings.Contains(tool.UserText(err), "a rejection says why") {
+		t.Errorf("a rejection without a reason: %v", err)
 	}
 	bob := incident.Person{Name: "bob", Groups: []string{"sre"}, Surface: session.Slack}
 	if _, err := s.Say(t.Context(), rec.Plan.ID, incident.Approved, "", bob); err != nil {

@@ -45,7 +45,7 @@ func (s *Server) surfaces(g *generation) ([][]access.Route, error) {
 	if sc.Alertmanager != nil {
 		c := *sc.Alertmanager
 		c.Link = cmp.Or(c.Link, sc.BaseURL)
-		d, err := alertmanager.New(c, alertmanager.Options{Service: g.service, Journal: s.keeper, Cluster: g.app.src.cluster, Redact: g.app.redactor.String, Log: s.log})
+		d, err := alertmanager.New(c, alertmanager.Options{Service: g.service, Journal: s.keeper, Cluster: g.app.src.cluster, Redact: g.app.redactor.String, Log: s.log, Lease: time.Duration(sc.Queue.Lease)})
 		if err != nil {
 			return nil, err
 		}
@@ -55,7 +55,7 @@ func (s *Server) surfaces(g *generation) ([][]access.Route, error) {
 	if sc.Slack != nil {
 		c := *sc.Slack
 		c.PublicURL = cmp.Or(c.PublicURL, sc.BaseURL)
-		k, err := slack.New(slack.Options{Config: c, Service: g.service, Journal: s.keeper, Log: s.log})
+		k, err := slack.New(slack.Options{Config: c, Service: g.service, Journal: s.keeper, Log: s.log, Timing: slack.Timing{Lease: time.Duration(sc.Queue.Lease)}})
 		if err != nil {
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
@@ -21,15 +22,25 @@ import (
 // the name that the cluster knows them by.
 //
 // A line that is no message is answered with an error and does not end the
-// conversation. The end of the input is the ordinary end and no error. When ctx ends
-// first, a read of in that is under way is left behind: nothing can interrupt it.
+// conversation. The end of the input is the ordinary end and no error: what was asked
+// before it is answered first, for as long as a call may wait (see Config.Wait), so that
+// a here-document is served too. When ctx ends first, a read of in that is under way is left behind: nothing can interrupt it.
 func (s *Server) Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	ctx = access.With(ctx, access.Identity{Role: access.Asker, Local: true})
-	w := &lines{w: out}
+	open := newPending()
+	w := &lines{w: out, open: open}
 	pr, pw := io.Pipe()
-	go func() { pw.CloseWithError(sieve(in, pw, w, s.cfg.maxRequest())) }()
+	go func() {
+		err := sieve(in, pw, w, s.cfg.maxRequest(), open)
+		// The SDK cancels what runs once its reader ends.
+		if errors.Is(err, io.EOF) {
+			open.wait(s.cfg.wait() + lastWord)
+		}
+		pw.CloseWithError(err)
+	}()
 	// The sieve bounds a line already.
 	err := s.mcp.Run(ctx, &sdk.IOTransport{Reader: pr, Writer: w, MaxLineLength: -1})
+	open.abandon()
 	_ = pr.Close() // whoever still reads for nobody ends with the next line
 	if err != nil && !errors.Is(err, io.EOF) && ctx.Err() == nil {
 		return fmt.Errorf("mcp over standard input: %w", err)
@@ -37,25 +48,40 @@ func (s *Server) Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	return nil
 }
 
+// lastWord is how long an answer may take on top of what its call waits.
+const lastWord = 30 * time.Second
+
 // lines writes whole messages, one at a time.
 type lines struct {
 	mu sync.Mutex
 	w  io.Writer
+	// open learns what was answered.
+	open *pending
 }
 
 // Write implements io.Writer; p is one message with its end of line.
 func (l *lines) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.w.Write(p)
+	n, err := l.w.Write(p)
+	if err != nil {
+		l.open.abandon() // nobody reads what is still to be said
+		return n, err
+	}
+	if msg, err := jsonrpc.DecodeMessage(bytes.TrimSpace(p)); err == nil {
+		if r, ok := msg.(*jsonrpc.Response); ok {
+			l.open.settle(r.ID)
+		}
+	}
+	return n, nil
 }
 
 // Close implements io.Closer. The stream is the caller's and stays open.
 func (l *lines) Close() error { return nil }
 
 // sieve passes on the lines that are messages, and answers the others: the SDK would
-// end the connection over them. It ends with in.
-func sieve(in io.Reader, out, answers io.Writer, most int64) error {
+// end the connection over them. It ends with in, and opens what it passes on.
+func sieve(in io.Reader, out, answers io.Writer, most int64, open *pending) error {
 	r := bufio.NewReaderSize(in, 64<<10)
 	for {
 		line, long, err := readLine(r, most)
@@ -65,11 +91,15 @@ func sieve(in io.Reader, out, answers io.Writer, most int64) error {
 				return err
 			}
 		case len(line) > 0:
-			if code, why, id := fault(line); code != 0 {
+			msg, code, why, id := parse(line)
+			if code != 0 {
 				if err := refuse(answers, id, code, why); err != nil {
 					return err
 				}
-			} else if _, err := out.Write(append(line, '\n')); err != nil {
+				break
+			}
+			open.note(msg)
+			if _, err := out.Write(append(line, '\n')); err != nil {
 				return err
 			}
 		}
@@ -97,24 +127,25 @@ func readLine(r *bufio.Reader, most int64) (line []byte, long bool, err error) {
 	}
 }
 
-// fault says why a line is no message; code 0 says that it is one.
-func fault(line []byte) (code int64, why string, id json.RawMessage) {
+// parse reads a line, or says why it is no message; code 0 says that it is one.
+func parse(line []byte) (msg jsonrpc.Message, code int64, why string, id json.RawMessage) {
 	if !json.Valid(line) {
-		return jsonrpc.CodeParseError, "the message is not valid JSON", nil
+		return nil, jsonrpc.CodeParseError, "the message is not valid JSON", nil
 	}
 	if line[0] == '[' {
-		return jsonrpc.CodeInvalidRequest, "batches are no part of the protocol since 2025-06-18: send one message a line", nil
+		return nil, jsonrpc.CodeInvalidRequest, "batches are no part of the protocol since 2025-06-18: send one message a line", nil
 	}
-	if _, err := jsonrpc.DecodeMessage(line); err != nil {
+	msg, err := jsonrpc.DecodeMessage(line)
+	if err != nil {
 		var head struct {
 			ID json.RawMessage `json:"id"`
 		}
 		if json.Unmarshal(line, &head) != nil || !plainID(head.ID) {
 			head.ID = nil
 		}
-		return jsonrpc.CodeInvalidRequest, "the message is no JSON-RPC 2.0 request, notification or response", head.ID
+		return nil, jsonrpc.CodeInvalidRequest, "the message is no JSON-RPC 2.0 request, notification or response", head.ID
 	}
-	return 0, "", nil
+	return msg, 0, "", nil
 }
 
 // plainID reports whether an id is a text or a number, as JSON-RPC has it.

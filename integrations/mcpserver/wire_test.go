@@ -180,7 +180,7 @@ func FuzzLines(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		const most = 4 << 10
 		var passed, answered bytes.Buffer
-		if err := mcpserver.Sieve(bytes.NewReader(data), &passed, &answered, most); !errors.Is(err, io.EOF) {
+		if err := mcpserver.Sieve(bytes.NewReader(data), &passed, &answered, most, mcpserver.NewPending()); !errors.Is(err, io.EOF) {
 			t.Fatalf("%v", err)
 		}
 		lines := 0

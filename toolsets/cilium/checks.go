@@ -42,10 +42,7 @@ func (t *Toolset) Checks() []tool.Check {
 		},
 	}
 	// Without Hubble no flow is looked for: Status says that none were seen.
-	t.mu.Lock()
-	flows := t.hubble != nil && t.hubble.here
-	t.mu.Unlock()
-	if flows {
+	if h := t.hubble.Load(); h != nil && h.here {
 		checks = append(checks, tool.Check{
 			Name: "network flows of", Tool: "cilium_flows", Applies: is("", "Pod"),
 			Args:   func(r incident.Ref) any { return FlowsIn{Namespace: r.Namespace, Pod: r.Name} },

@@ -224,8 +224,20 @@ func TestDeafRelayIsALimit(t *testing.T) {
 	if err != nil || codes(res) != "" || !strings.Contains(res.Text, "not heard: nodes node-b") || !strings.Contains(res.Text, "3 events were lost") {
 		t.Errorf("%v\n%s", err, res.Text)
 	}
-	if l := ts.Limits(); len(l) != 2 {
+	if l := ts.Limits(time.Time{}); len(l) != 2 {
 		t.Errorf("limits: %+v", l)
+	}
+	// A fresh look asks the relay again, and is told nothing of what others did not see.
+	fresh := tool.Fresh(t.Context())
+	c.state = hubble.Status{}
+	if st := ts.Status(t.Context()); len(st.Limits) != 1 {
+		t.Errorf("the state of the relay is not reused: %+v", st)
+	}
+	if st := ts.Status(fresh); len(st.Limits) != 0 {
+		t.Errorf("a fresh look was given an older one: %+v", st)
+	}
+	if l := ts.Limits(tool.FreshSince(fresh)); len(l) != 0 {
+		t.Errorf("limits of a later look: %+v", l)
 	}
 	names := 0
 	for _, k := range ts.Checks() {

@@ -11,7 +11,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -76,15 +76,14 @@ type Toolset struct {
 	now     func() time.Time
 	tools   []tool.Tool
 
-	mu sync.Mutex
-	// hubble is whether flows can be had, nil until asked.
-	hubble *hubbleState
-	limits []incident.Gap
+	// asked keeps whether flows can be had, hubble is the last of it, nil until asked.
+	asked  *tool.Kept[hubbleState]
+	hubble atomic.Pointer[hubbleState]
+	unseen tool.Unseen
 }
 
 // hubbleState is what a look at the relay gave.
 type hubbleState struct {
-	at   time.Time
 	here bool
 	gaps []incident.Gap
 }
@@ -106,7 +105,8 @@ func New(c Config) (*Toolset, error) {
 	if c.Flows == nil {
 		c.Flows = noFlows{}
 	}
-	t := &Toolset{objects: c.Objects, pods: c.Pods, flows: c.Flows, metrics: c.Metrics, cluster: c.Cluster, now: c.Now}
+	t := &Toolset{objects: c.Objects, pods: c.Pods, flows: c.Flows, metrics: c.Metrics, cluster: c.Cluster, now: c.Now,
+		asked: tool.NewKept[hubbleState](tool.Keep{Now: c.Now, For: hubbleTTL})}
 	for _, add := range []func() (tool.Tool, error){
 		func() (tool.Tool, error) { return read("cilium_policy", t.policyTool) },
 		func() (tool.Tool, error) { return read("cilium_flows", t.flowsTool) },
@@ -177,14 +177,21 @@ const hubbleTTL = 30 * time.Second
 
 // reach asks whether Hubble answers, and what it does not see.
 func (t *Toolset) reach(ctx context.Context) hubbleState {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if h := t.hubble; h != nil && t.now().Sub(h.at) < hubbleTTL {
-		return *h
+	h, err := t.asked.Get(ctx, "", func(ctx context.Context) (hubbleState, error) {
+		h := t.relay(ctx)
+		t.hubble.Store(&h)
+		return h, nil
+	})
+	if err != nil {
+		h.gaps = []incident.Gap{{Source: "network flows", Why: tool.UserText(err)}}
 	}
+	return h
+}
+
+func (t *Toolset) relay(ctx context.Context) hubbleState {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	h := hubbleState{at: t.now(), here: true}
+	h := hubbleState{here: true}
 	st, err := t.flows.Status(ctx)
 	switch {
 	case err != nil:
@@ -201,28 +208,19 @@ func (t *Toolset) reach(ctx context.Context) hubbleState {
 		}
 		h.gaps = append(h.gaps, g)
 	}
-	t.hubble = &h
 	return h
 }
 
 // limit remembers something that was not seen.
 func (t *Toolset) limit(g incident.Gap) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.hubble != nil && slices.ContainsFunc(t.hubble.gaps, func(o incident.Gap) bool { return o.Source == g.Source }) {
+	if h := t.hubble.Load(); h != nil && slices.ContainsFunc(h.gaps, func(o incident.Gap) bool { return o.Source == g.Source }) {
 		return
 	}
-	if !slices.Contains(t.limits, g) {
-		t.limits = append(t.limits, g)
-	}
+	t.unseen.Add(g)
 }
 
-// Limits lists what calls so far could not see.
-func (t *Toolset) Limits() []incident.Gap {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return slices.Clone(t.limits)
-}
+// Limits lists what calls could not see since a moment.
+func (t *Toolset) Limits(since time.Time) []incident.Gap { return t.unseen.Since(since) }
 
 // noFlows stands where no Hubble is configured.
 type noFlows struct{}

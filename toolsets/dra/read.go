@@ -21,7 +21,6 @@ import (
 	"k8s.io/client-go/kubernetes"
 	draclient "k8s.io/dynamic-resource-allocation/client"
 
-	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/dra/allocator"
 )
@@ -51,33 +50,34 @@ type reader struct {
 
 	// shared, where set, lists the nodes instead of client.
 	shared  func(context.Context) ([]*corev1.Node, error)
-	served  *cell[served]
-	nodes   *cell[[]*corev1.Node]
-	fleet   *cell[*fleet]
-	claims  *cell[[]*resourceapi.ResourceClaim]
-	classes *cell[allocator.Classes]
-	rules   *cell[[]*resourceapi.DeviceTaintRule]
-	daemons *cell[[]*appsv1.DaemonSet]
-	world   *cell[*world]
+	served  *tool.Kept[served]
+	nodes   *tool.Kept[[]*corev1.Node]
+	fleet   *tool.Kept[*fleet]
+	claims  *tool.Kept[[]*resourceapi.ResourceClaim]
+	classes *tool.Kept[allocator.Classes]
+	rules   *tool.Kept[[]*resourceapi.DeviceTaintRule]
+	daemons *tool.Kept[[]*appsv1.DaemonSet]
+	world   *tool.Kept[*world]
 }
 
 func newReader(c Config) *reader {
+	keep := tool.Keep{Now: c.Now, For: c.TTL}
 	return &reader{
 		client: c.Client, dyn: c.Dynamic, disco: c.Discovery, dra: draclient.New(c.Client), now: c.Now, shared: c.Nodes,
-		served:  newCell[served](c.Now, c.TTL),
-		nodes:   newCell[[]*corev1.Node](c.Now, c.TTL),
-		fleet:   newCell[*fleet](c.Now, c.TTL),
-		claims:  newCell[[]*resourceapi.ResourceClaim](c.Now, c.TTL),
-		classes: newCell[allocator.Classes](c.Now, c.TTL),
-		rules:   newCell[[]*resourceapi.DeviceTaintRule](c.Now, c.TTL),
-		daemons: newCell[[]*appsv1.DaemonSet](c.Now, c.TTL),
-		world:   newCell[*world](c.Now, c.TTL),
+		served:  tool.NewKept[served](keep),
+		nodes:   tool.NewKept[[]*corev1.Node](keep),
+		fleet:   tool.NewKept[*fleet](keep),
+		claims:  tool.NewKept[[]*resourceapi.ResourceClaim](keep),
+		classes: tool.NewKept[allocator.Classes](keep),
+		rules:   tool.NewKept[[]*resourceapi.DeviceTaintRule](keep),
+		daemons: tool.NewKept[[]*appsv1.DaemonSet](keep),
+		world:   tool.NewKept[*world](keep),
 	}
 }
 
 // api asks discovery which versions of which kinds there are.
 func (r *reader) api(ctx context.Context) (served, error) {
-	return r.served.get(ctx, func(context.Context) (served, error) {
+	return r.served.Get(ctx, "", func(context.Context) (served, error) {
 		var out served
 		groups, err := r.disco.ServerGroups()
 		if err != nil {
@@ -170,7 +170,7 @@ func (r *reader) listNodes(ctx context.Context) ([]*corev1.Node, error) {
 	if r.shared != nil {
 		return r.shared(ctx)
 	}
-	return r.nodes.get(ctx, func(ctx context.Context) ([]*corev1.Node, error) {
+	return r.nodes.Get(ctx, "", func(ctx context.Context) ([]*corev1.Node, error) {
 		var out []*corev1.Node
 		err := pages(ctx, metav1.ListOptions{Limit: pageSize}, r.client.CoreV1().Nodes().List, func(l *corev1.NodeList) {
 			for i := range l.Items {
@@ -188,7 +188,7 @@ func (r *reader) listNodes(ctx context.Context) ([]*corev1.Node, error) {
 }
 
 func (r *reader) listFleet(ctx context.Context) (*fleet, error) {
-	return r.fleet.get(ctx, func(ctx context.Context) (*fleet, error) {
+	return r.fleet.Get(ctx, "", func(ctx context.Context) (*fleet, error) {
 		f := newFleet()
 		err := pages(ctx, metav1.ListOptions{Limit: slicePage}, r.dra.ResourceSlices().List, func(l *resourceapi.ResourceSliceList) {
 			for i := range l.Items {
@@ -204,7 +204,7 @@ func (r *reader) listFleet(ctx context.Context) (*fleet, error) {
 }
 
 func (r *reader) listClaims(ctx context.Context) ([]*resourceapi.ResourceClaim, error) {
-	return r.claims.get(ctx, func(ctx context.Context) ([]*resourceapi.ResourceClaim, error) {
+	return r.claims.Get(ctx, "", func(ctx context.Context) ([]*resourceapi.ResourceClaim, error) {
 		var out []*resourceapi.ResourceClaim
 		err := pages(ctx, metav1.ListOptions{Limit: pageSize}, r.dra.ResourceClaims(metav1.NamespaceAll).List, func(l *resourceapi.ResourceClaimList) {
 			for i := range l.Items {
@@ -220,7 +220,7 @@ func (r *reader) listClaims(ctx context.Context) ([]*resourceapi.ResourceClaim, 
 }
 
 func (r *reader) listClasses(ctx context.Context) (allocator.Classes, error) {
-	return r.classes.get(ctx, func(ctx context.Context) (allocator.Classes, error) {
+	return r.classes.Get(ctx, "", func(ctx context.Context) (allocator.Classes, error) {
 		out := allocator.Classes{}
 		err := pages(ctx, metav1.ListOptions{Limit: pageSize}, r.dra.DeviceClasses().List, func(l *resourceapi.DeviceClassList) {
 			for i := range l.Items {
@@ -239,7 +239,7 @@ func (r *reader) listRules(ctx context.Context) ([]*resourceapi.DeviceTaintRule,
 	if err != nil || s.rules == "" {
 		return nil, err
 	}
-	return r.rules.get(ctx, func(ctx context.Context) ([]*resourceapi.DeviceTaintRule, error) {
+	return r.rules.Get(ctx, "", func(ctx context.Context) ([]*resourceapi.DeviceTaintRule, error) {
 		var out []*resourceapi.DeviceTaintRule
 		var err error
 		if s.rules == "v1" || r.dyn == nil {
@@ -283,7 +283,7 @@ func (r *reader) oldRules(ctx context.Context, version string) ([]*resourceapi.D
 }
 
 func (r *reader) listDaemons(ctx context.Context) ([]*appsv1.DaemonSet, error) {
-	return r.daemons.get(ctx, func(ctx context.Context) ([]*appsv1.DaemonSet, error) {
+	return r.daemons.Get(ctx, "", func(ctx context.Context) ([]*appsv1.DaemonSet, error) {
 		var out []*appsv1.DaemonSet
 		err := pages(ctx, metav1.ListOptions{Limit: pageSize}, r.client.AppsV1().DaemonSets(metav1.NamespaceAll).List, func(l *appsv1.DaemonSetList) {
 			for i := range l.Items {
@@ -349,178 +349,4 @@ func eventTime(e *corev1.Event) time.Time {
 		return e.EventTime.Time
 	}
 	return e.CreationTimestamp.Time
-}
-
-// world is one consistent picture of the cluster for the allocator.
-type world struct {
-	api     served
-	assume  allocator.Assumption
-	nodes   []*corev1.Node
-	byName  map[string]*corev1.Node
-	fleet   *fleet
-	claims  []*resourceapi.ResourceClaim
-	classes allocator.Classes
-	rules   []*resourceapi.DeviceTaintRule
-	use     *usage
-	limits  []incident.Gap
-}
-
-// load reads everything the allocator needs, in parallel. Slices and classes are
-// indispensable; what else is refused becomes a limit.
-func (r *reader) load(ctx context.Context) (*world, error) {
-	return r.world.get(ctx, func(ctx context.Context) (*world, error) {
-		w := &world{byName: map[string]*corev1.Node{}}
-		var err error
-		if w.api, err = r.api(ctx); err != nil {
-			return nil, err
-		}
-		if w.api.version == "" {
-			return nil, &tool.Error{Kind: tool.NotServed, User: "the API server does not serve resource.k8s.io"}
-		}
-		var nodesErr, claimsErr, rulesErr, fleetErr, classErr error
-		run := []func(){
-			func() { w.nodes, nodesErr = r.listNodes(ctx) },
-			func() { w.fleet, fleetErr = r.listFleet(ctx) },
-			func() { w.claims, claimsErr = r.listClaims(ctx) },
-			func() { w.classes, classErr = r.listClasses(ctx) },
-			func() { w.rules, rulesErr = r.listRules(ctx) },
-		}
-		inParallel(run)
-		for _, e := range []error{fleetErr, classErr} {
-			if e != nil {
-				return nil, e
-			}
-		}
-		soft := func(resource string, err error) error {
-			if err == nil {
-				return nil
-			}
-			if k := tool.KindOf(err); k != tool.Forbidden && k != tool.NotServed {
-				return err
-			}
-			w.limits = append(w.limits, gap(resource, err))
-			return nil
-		}
-		for _, e := range []error{soft("nodes", nodesErr), soft("resourceclaims", claimsErr), soft("devicetaintrules", rulesErr)} {
-			if e != nil {
-				return nil, e
-			}
-		}
-		if nodesErr != nil {
-			w.nodes = w.fleet.guessNodes()
-		}
-		for _, n := range w.nodes {
-			w.byName[n.Name] = n
-		}
-		w.finish()
-		return w, nil
-	})
-}
-
-// around reads only what concerns the devices of one claim: the slices of their
-// pools (by field selector), the claims and the taint rules. A picture of the
-// whole cluster that is fresh is used instead.
-func (r *reader) around(ctx context.Context, c *resourceapi.ResourceClaim) (*world, error) {
-	if w, ok := r.world.peek(ctx); ok {
-		return w, nil
-	}
-	api, err := r.api(ctx)
-	if err != nil {
-		return nil, err
-	}
-	w := &world{api: api, fleet: newFleet(), classes: allocator.Classes{}, byName: map[string]*corev1.Node{}}
-	done := map[poolID]bool{}
-	for _, d := range devicesOf(c) {
-		id := poolID{d.driver, d.pool}
-		if done[id] {
-			continue
-		}
-		done[id] = true
-		sel := fields.Set{resourceapi.ResourceSliceSelectorDriver: d.driver, resourceapi.ResourceSliceSelectorPoolName: d.pool}.AsSelector().String()
-		err := pages(ctx, metav1.ListOptions{Limit: slicePage, FieldSelector: sel}, r.dra.ResourceSlices().List, func(l *resourceapi.ResourceSliceList) {
-			for i := range l.Items {
-				if s := &l.Items[i]; s.Spec.Driver == d.driver && s.Spec.Pool.Name == d.pool {
-					w.fleet.add(s)
-				}
-			}
-		})
-		if err != nil {
-			return nil, failure(err, "list", "resourceslices.resource.k8s.io", "", "")
-		}
-	}
-	w.fleet.seal()
-	if w.claims, err = r.listClaims(ctx); err != nil && tool.KindOf(err) != tool.Forbidden {
-		return nil, err
-	}
-	if w.rules, err = r.listRules(ctx); err != nil && tool.KindOf(err) != tool.Forbidden {
-		return nil, err
-	}
-	w.finish()
-	return w, nil
-}
-
-// at reads only what concerns one node: its own slices (by field selector), and,
-// when there are any, the classes, claims and taint rules.
-func (r *reader) at(ctx context.Context, node string) (*world, error) {
-	if w, ok := r.world.peek(ctx); ok {
-		return w, nil
-	}
-	api, err := r.api(ctx)
-	if err != nil {
-		return nil, err
-	}
-	n, err := r.client.CoreV1().Nodes().Get(ctx, node, metav1.GetOptions{})
-	if err != nil {
-		return nil, failure(err, "get", "nodes", "", node)
-	}
-	w := &world{api: api, fleet: newFleet(), classes: allocator.Classes{}, nodes: []*corev1.Node{n}, byName: map[string]*corev1.Node{node: n}}
-	sel := fields.Set{resourceapi.ResourceSliceSelectorNodeName: node}.AsSelector().String()
-	err = pages(ctx, metav1.ListOptions{Limit: slicePage, FieldSelector: sel}, r.dra.ResourceSlices().List, func(l *resourceapi.ResourceSliceList) {
-		for i := range l.Items {
-			if s := &l.Items[i]; s.Spec.NodeName != nil && *s.Spec.NodeName == node {
-				w.fleet.add(s)
-			}
-		}
-	})
-	if err != nil {
-		return nil, failure(err, "list", "resourceslices.resource.k8s.io", "", "")
-	}
-	w.fleet.seal()
-	if len(w.fleet.slices) > 0 {
-		var classErr, claimsErr, rulesErr error
-		inParallel([]func(){
-			func() { w.classes, classErr = r.listClasses(ctx) },
-			func() { w.claims, claimsErr = r.listClaims(ctx) },
-			func() { w.rules, rulesErr = r.listRules(ctx) },
-		})
-		for _, err := range []error{classErr, claimsErr, rulesErr} {
-			if err == nil {
-				continue
-			}
-			if tool.KindOf(err) != tool.Forbidden {
-				return nil, err
-			}
-			w.limits = append(w.limits, gap(apiGroup, err))
-		}
-	}
-	w.finish()
-	return w, nil
-}
-
-func inParallel(fs []func()) {
-	done := make(chan struct{}, len(fs))
-	for _, f := range fs {
-		go func() { f(); done <- struct{}{} }()
-	}
-	for range fs {
-		<-done
-	}
-}
-
-// finish derives what follows from the lists.
-func (w *world) finish() {
-	classes, _ := w.classes.List()
-	slices.SortFunc(classes, func(a, b *resourceapi.DeviceClass) int { return strings.Compare(a.Name, b.Name) })
-	w.assume = allocator.ForServer(w.api.minor).Observe(w.fleet.witnesses(), w.claims, classes, w.api.rules != "")
-	w.use = newUsage(w.claims, w.assume.Features)
 }

@@ -57,7 +57,7 @@ type Toolset struct {
 	cluster string
 	now     func() time.Time
 	read    *reader
-	status  *cell[tool.Status]
+	status  *tool.Kept[tool.Status]
 	log     slog.Handler
 	tools   []tool.Tool
 	tried   tried
@@ -84,7 +84,7 @@ func New(c Config) (*Toolset, error) {
 	if c.TTL <= 0 {
 		c.TTL = DefaultTTL
 	}
-	t := &Toolset{cluster: c.Cluster, now: c.Now, read: newReader(c), log: c.AllocatorLog, status: newCell[tool.Status](c.Now, c.TTL)}
+	t := &Toolset{cluster: c.Cluster, now: c.Now, read: newReader(c), log: c.AllocatorLog, status: tool.NewKept[tool.Status](tool.Keep{Now: c.Now, For: c.TTL})}
 	for _, mk := range []func() (tool.Tool, error){
 		t.explainTool, t.whatIfTool, t.claimTool, t.driverTool, t.overviewTool,
 		t.devicesTool, t.extendedTool, t.topologyTool, t.lintTool, t.surveyTool, t.kueueTool,
@@ -110,7 +110,7 @@ func (t *Toolset) Codes() []tool.Code { return Codes() }
 // Status implements tool.Toolset: absent when the API server does not serve
 // resource.k8s.io, denied when neither claims nor slices may be listed.
 func (t *Toolset) Status(ctx context.Context) tool.Status {
-	st, err := t.status.get(ctx, func(ctx context.Context) (tool.Status, error) { return t.probe(ctx), nil })
+	st, err := t.status.Get(ctx, "", func(ctx context.Context) (tool.Status, error) { return t.probe(ctx), nil })
 	if err != nil {
 		return tool.Status{State: tool.Broken, Reason: tool.UserText(failure(err, "discover", "API groups", "", ""))}
 	}

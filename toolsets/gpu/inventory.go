@@ -18,7 +18,7 @@ import (
 
 // machineOf gives the picture of a node, shared for a short while.
 func (t *Toolset) machineOf(ctx context.Context, name string) (*machine, error) {
-	return t.node.get(ctx, name, func(ctx context.Context) (*machine, error) { return t.load(ctx, name) })
+	return t.node.Get(ctx, name, func(ctx context.Context) (*machine, error) { return t.load(ctx, name) })
 }
 
 // load reads everything that is said of a node's GPUs. What cannot be read is a

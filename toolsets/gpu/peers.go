@@ -193,7 +193,7 @@ func (t *Toolset) blind(m *machine, p *corev1.Pod) error {
 	}
 	say := fmt.Sprintf("GPU telemetry of node %s not seen: %s; %s", m.name, m.tel.why, m.exporterState())
 	if m.tel.stopped.IsZero() && !slices.ContainsFunc(m.agents(), func(a agent) bool { return a.name == exporter }) {
-		t.unseen.add(incident.Gap{Source: "GPUs of node " + m.name, Why: say, Fix: "run the DCGM exporter there and scrape it"})
+		t.unseen.Add(incident.Gap{Source: "GPUs of node " + m.name, Why: say, Fix: "run the DCGM exporter there and scrape it"})
 		return nil
 	}
 	return &tool.Error{Kind: tool.Internal, User: say, Fix: fmt.Sprintf("bring the DCGM exporter of node %s up: pod %s/%s may be slow for its GPU and nobody sees it", m.name, p.Namespace, p.Name)}

@@ -9,9 +9,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -101,9 +99,9 @@ type Toolset struct {
 	alias  *alias.Table
 	limits limits
 	starts []refusal
-	node   *shelf[*machine]
-	looked *shelf[tool.Status]
-	unseen gaps
+	node   *tool.Kept[*machine]
+	looked *tool.Kept[tool.Status]
+	unseen tool.Unseen
 	codes  map[string]tool.Code
 	tools  []tool.Tool
 }
@@ -114,26 +112,8 @@ var (
 	_ tool.Cataloguer = (*Toolset)(nil)
 )
 
-// gaps collects what was not seen, each once.
-type gaps struct {
-	mu   sync.Mutex
-	list []incident.Gap
-}
-
-func (g *gaps) add(one incident.Gap) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !slices.Contains(g.list, one) {
-		g.list = append(g.list, one)
-	}
-}
-
-// Limits says which nodes' GPUs were looked at without telemetry.
-func (t *Toolset) Limits() []incident.Gap {
-	t.unseen.mu.Lock()
-	defer t.unseen.mu.Unlock()
-	return slices.Clone(t.unseen.list)
-}
+// Limits says which nodes' GPUs were looked at without telemetry since a moment.
+func (t *Toolset) Limits(since time.Time) []incident.Gap { return t.unseen.Since(since) }
 
 // New makes the toolset. It fails when a source is missing or a table that ships
 // is broken; it asks nothing yet.
@@ -147,7 +127,7 @@ func New(c Config) (*Toolset, error) {
 	if c.TTL <= 0 {
 		c.TTL = DefaultTTL
 	}
-	t := &Toolset{Config: c, parser: xid.NewParser(), node: newShelf[*machine](c.Now, c.TTL), looked: newShelf[tool.Status](c.Now, c.TTL), codes: map[string]tool.Code{}}
+	t := &Toolset{Config: c, parser: xid.NewParser(), node: tool.NewKept[*machine](tool.Keep{Now: c.Now, For: c.TTL}), looked: tool.NewKept[tool.Status](tool.Keep{Now: c.Now, For: c.TTL}), codes: map[string]tool.Code{}}
 	for _, k := range Codes() {
 		t.codes[k.Code] = k
 	}
@@ -186,7 +166,7 @@ func (t *Toolset) Codes() []tool.Code { return Codes() }
 // Status implements tool.Toolset. Objects and events of the cluster tell of GPUs
 // without any metrics, so that missing telemetry is a limit and no absence.
 func (t *Toolset) Status(ctx context.Context) tool.Status {
-	st, err := t.looked.get(ctx, "", func(ctx context.Context) (tool.Status, error) { return t.probe(ctx), nil })
+	st, err := t.looked.Get(ctx, "", func(ctx context.Context) (tool.Status, error) { return t.probe(ctx), nil })
 	if err != nil {
 		return tool.Status{State: tool.Broken, Reason: tool.UserText(err)}
 	}

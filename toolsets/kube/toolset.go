@@ -123,10 +123,10 @@ func (t *Toolset) Checks() []tool.Check { return t.checks }
 // Codes implements tool.Cataloguer.
 func (t *Toolset) Codes() []tool.Code { return Codes() }
 
-// Limits lists the reads that the API server has refused so far, with the missing
+// Limits lists the reads that the API server has refused since a moment, with the missing
 // right: what was to be looked at and was not, also where a judgement goes on
 // without it.
-func (t *Toolset) Limits() []incident.Gap { return t.src.Limits() }
+func (t *Toolset) Limits(since time.Time) []incident.Gap { return t.src.Limits(since) }
 
 // Source gives the reads of this toolset, with their cache.
 func (t *Toolset) Source() *source.Source { return t.src }
@@ -148,7 +148,7 @@ func (t *Toolset) Status(ctx context.Context) tool.Status {
 	rows, err := r.rights(ctx, t.namespace)
 	if err != nil {
 		// No self-subject reviews (a recorded cluster): reads tell by themselves.
-		return tool.Status{State: tool.Ready, Limits: t.src.Limits()}
+		return tool.Status{State: tool.Ready, Limits: t.src.Limits(tool.FreshSince(ctx))}
 	}
 	lacking := 0
 	for _, row := range rows {
@@ -161,7 +161,7 @@ func (t *Toolset) Status(ctx context.Context) tool.Status {
 			Reason: "this identity may read nothing gumshoe looks at, neither in the whole cluster nor in namespace " + t.namespace,
 			Fix:    "bind the ClusterRole \"view\" to it, and list on nodes"}
 	}
-	return tool.Status{State: tool.Ready, Limits: append(gaps(rows), t.src.Limits()...)}
+	return tool.Status{State: tool.Ready, Limits: append(gaps(rows), t.src.Limits(tool.FreshSince(ctx))...)}
 }
 
 func notReady(state tool.State, err error) tool.Status {

@@ -101,7 +101,7 @@ func (t *Toolset) ranks(ctx context.Context, in RanksIn) (tool.Output[RanksOut],
 	}
 	var b strings.Builder
 	for _, j := range jobs {
-		r, err := t.memo.get(ctx, t.cfg.Now, key(j), func(ctx context.Context) (*reading, error) { return t.readJob(ctx, j) })
+		r, err := t.memo.Get(ctx, key(j), func(ctx context.Context) (*reading, error) { return t.readJob(ctx, j) })
 		if err != nil {
 			return out, err
 		}

@@ -68,11 +68,15 @@ type Config struct {
 	Now func() time.Time
 }
 
+// ttl is how long the reading of one job is reused: the checks of its pods ask for
+// the same one within an investigation.
+const ttl = 15 * time.Second
+
 // Toolset offers logs_ranks. It is safe for concurrent use.
 type Toolset struct {
 	cfg   Config
 	tools []tool.Tool
-	memo  memo
+	memo  *tool.Kept[*reading]
 }
 
 var (
@@ -89,7 +93,7 @@ func New(c Config) (*Toolset, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	t := &Toolset{cfg: c}
+	t := &Toolset{cfg: c, memo: tool.NewKept[*reading](tool.Keep{Now: c.Now, For: ttl, Most: 64})}
 	one, err := t.ranksTool()
 	if err != nil {
 		return nil, fmt.Errorf("logs: %w", err)

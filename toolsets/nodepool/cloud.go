@@ -2,7 +2,6 @@ package nodepool
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
@@ -67,35 +66,21 @@ type Rollback struct {
 	Until time.Time `json:"until,omitzero"`
 }
 
-// cloudCache asks a cloud once for all calls of an investigation. It ages by the
-// injected clock: with a bundle it never does. Failures are kept as well, so that a
-// cloud that does not answer costs its timeout once.
+// cloudCache asks a cloud once for all calls of an investigation. Failures are kept as
+// well, so that a cloud that does not answer costs its timeout once.
 type cloudCache struct {
 	cloud Cloud
-	now   func() time.Time
-	ttl   time.Duration
+	kept  *tool.Kept[[]CloudPool]
+}
 
-	mu    sync.Mutex
-	at    time.Time
-	known bool
-	got   []CloudPool
-	err   error
+func newCloudCache(cloud Cloud, now func() time.Time, ttl time.Duration) *cloudCache {
+	return &cloudCache{cloud: cloud, kept: tool.NewKept[[]CloudPool](tool.Keep{Now: now, For: ttl, Failed: func(error) time.Duration { return ttl }})}
 }
 
 // pools gives the pools of the cloud. Callers that come while it is asked wait for
 // the same answer.
 func (c *cloudCache) pools(ctx context.Context) ([]CloudPool, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if age := c.now().Sub(c.at); c.known && age >= 0 && age < c.ttl {
-		return c.got, c.err
-	}
-	got, err := c.cloud.Pools(ctx)
-	if ctx.Err() != nil {
-		return nil, ctx.Err() // says nothing of the cloud
-	}
-	c.got, c.err, c.at, c.known = got, err, c.now(), true
-	return got, err
+	return c.kept.Get(ctx, "", c.cloud.Pools)
 }
 
 func (c *cloudCache) gap(err error) incident.Gap {

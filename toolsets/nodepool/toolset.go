@@ -134,7 +134,7 @@ func New(c Config) (*Toolset, error) {
 	}
 	t := &Toolset{reads: r, cluster: c.Cluster, now: c.Now, signs: signs}
 	for _, cloud := range c.Clouds {
-		t.clouds = append(t.clouds, &cloudCache{cloud: cloud, now: c.Now, ttl: c.TTL})
+		t.clouds = append(t.clouds, newCloudCache(cloud, c.Now, c.TTL))
 	}
 	for _, mk := range []func() (tool.Tool, error){t.overviewTool, t.growthTool, t.surveyTool} {
 		one, err := mk()

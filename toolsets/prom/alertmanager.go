@@ -60,14 +60,14 @@ type (
 
 // alertmanager asks Alertmanager's API v2. False means that there is none.
 func (c *Client) alertmanager(ctx context.Context, path string, q url.Values, into any) (bool, error) {
-	found, err := c.Endpoints(ctx)
+	r, err := c.reach(ctx)
 	if err != nil {
 		return false, explain(ctx, "Alertmanager", err)
 	}
-	if found.Alertmanager.URL == "" {
+	if r.found.Alertmanager.URL == "" {
 		return false, nil
 	}
-	return true, c.get(ctx, "Alertmanager", c.am, found.Alertmanager.URL+"/api/v2/"+path, q, into)
+	return true, c.get(ctx, "Alertmanager", r.am, r.found.Alertmanager.URL+"/api/v2/"+path, q, into)
 }
 
 // get asks a guarded server for JSON.

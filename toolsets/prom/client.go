@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/api"
@@ -47,12 +46,19 @@ type Client struct {
 	now      func() time.Time
 	discover func(context.Context) (Found, error)
 
-	mu       sync.Mutex
-	resolved bool
-	found    Found
-	api      v1.API
-	am       *http.Client
+	configured Found
+	reached    *tool.Kept[reached]
 }
+
+// reached are the servers that are used, and how.
+type reached struct {
+	found Found
+	api   v1.API
+	am    *http.Client
+}
+
+// discovered is how long the address of a server that was found is reused.
+const discovered = 5 * time.Minute
 
 // ClientConfig says where metrics are read.
 type ClientConfig struct {
@@ -70,40 +76,49 @@ func NewClient(c ClientConfig) *Client {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Client{now: c.Now, discover: c.Discover, found: c.Found}
+	return &Client{now: c.Now, discover: c.Discover, configured: c.Found, reached: tool.NewKept[reached](tool.Keep{Now: c.Now, For: discovered})}
 }
 
 // Endpoints gives the servers that are used, discovered if need be.
 func (c *Client) Endpoints(ctx context.Context) (Found, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.resolved {
-		return c.found, nil
+	r, err := c.reach(ctx)
+	return r.found, err
+}
+
+// reach finds the servers. Where they are holds for a fresh look too (what they say is
+// read anew), that there is none does not.
+func (c *Client) reach(ctx context.Context) (reached, error) {
+	if r, ok := c.reached.Peek(tool.FreshFrom(ctx, time.Time{}), ""); ok && r.found.Prometheus.URL != "" && r.found.Alertmanager.URL != "" {
+		return r, nil
 	}
-	if c.discover != nil && (c.found.Prometheus.URL == "" || c.found.Alertmanager.URL == "") {
+	return c.reached.Get(ctx, "", c.look)
+}
+
+func (c *Client) look(ctx context.Context) (reached, error) {
+	r := reached{found: c.configured}
+	if c.discover != nil && (r.found.Prometheus.URL == "" || r.found.Alertmanager.URL == "") {
 		f, err := c.discover(ctx)
-		if err != nil && c.found.Prometheus.URL == "" && c.found.Alertmanager.URL == "" {
-			return Found{}, err
+		if err != nil && r.found.Prometheus.URL == "" && r.found.Alertmanager.URL == "" {
+			return reached{}, err
 		}
-		if c.found.Prometheus.URL == "" {
-			c.found.Prometheus = f.Prometheus
+		if r.found.Prometheus.URL == "" {
+			r.found.Prometheus = f.Prometheus
 		}
-		if c.found.Alertmanager.URL == "" {
-			c.found.Alertmanager = f.Alertmanager
+		if r.found.Alertmanager.URL == "" {
+			r.found.Alertmanager = f.Alertmanager
 		}
 	}
-	if c.found.Prometheus.URL != "" {
-		cl, err := api.NewClient(api.Config{Address: c.found.Prometheus.URL, Client: guarded(c.found.Prometheus.Client)})
+	if r.found.Prometheus.URL != "" {
+		cl, err := api.NewClient(api.Config{Address: r.found.Prometheus.URL, Client: guarded(r.found.Prometheus.Client)})
 		if err != nil {
-			return Found{}, &tool.Error{Kind: tool.Invalid, User: "Prometheus address " + c.found.Prometheus.URL + " cannot be used", Fix: "mend prometheus.url", Err: err}
+			return reached{}, &tool.Error{Kind: tool.Invalid, User: "Prometheus address " + r.found.Prometheus.URL + " cannot be used", Fix: "mend prometheus.url", Err: err}
 		}
-		c.api = v1.NewAPI(cl)
+		r.api = v1.NewAPI(cl)
 	}
-	if c.found.Alertmanager.URL != "" {
-		c.am = guarded(c.found.Alertmanager.Client)
+	if r.found.Alertmanager.URL != "" {
+		r.am = guarded(r.found.Alertmanager.Client)
 	}
-	c.resolved = true
-	return c.found, nil
+	return r, nil
 }
 
 // absent is the error of a cluster without metrics.
@@ -115,13 +130,14 @@ const fixAbsent = "set prometheus.url in the configuration"
 
 // prometheus gives the API, or why there is none.
 func (c *Client) prometheus(ctx context.Context) (v1.API, error) {
-	if _, err := c.Endpoints(ctx); err != nil {
+	r, err := c.reach(ctx)
+	if err != nil {
 		return nil, c.explain(ctx, err)
 	}
-	if c.api == nil {
+	if r.api == nil {
 		return nil, absent()
 	}
-	return c.api, nil
+	return r.api, nil
 }
 
 // Now is the clock of the metrics.

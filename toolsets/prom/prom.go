@@ -60,7 +60,7 @@ func New(c Config) (*Toolset, error) {
 	if err != nil {
 		return nil, fmt.Errorf("prom: %w", err)
 	}
-	t := &Toolset{client: c.Client, cluster: c.Cluster, exists: c.Exists, aliases: table, watch: &watch{client: c.Client, cluster: c.Cluster}}
+	t := &Toolset{client: c.Client, cluster: c.Cluster, exists: c.Exists, aliases: table, watch: newWatch(c.Client, c.Cluster)}
 	for _, add := range []func() (tool.Tool, error){
 		func() (tool.Tool, error) { return read("prom_query", t.query) },
 		func() (tool.Tool, error) { return read("prom_range", t.queryRange) },

@@ -8,7 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
@@ -98,33 +98,27 @@ const (
 type watch struct {
 	client  *Client
 	cluster string
+	kept    *tool.Kept[*snapshot]
+	last    atomic.Pointer[snapshot]
+}
 
-	mu   sync.Mutex
-	last *snapshot
-	at   time.Time
+func newWatch(c *Client, cluster string) *watch {
+	return &watch{client: c, cluster: cluster, kept: tool.NewKept[*snapshot](tool.Keep{Now: c.now, For: freshness})}
 }
 
 // state gives a snapshot that is not older than freshness.
 func (w *watch) state(ctx context.Context) (*snapshot, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.last != nil && time.Since(w.at) < freshness {
-		return w.last, nil
-	}
-	s, err := w.read(ctx)
-	if err != nil {
-		return nil, err
-	}
-	w.last, w.at = s, time.Now()
-	return s, nil
+	return w.kept.Get(ctx, "", func(ctx context.Context) (*snapshot, error) {
+		s, err := w.read(ctx)
+		if err == nil {
+			w.last.Store(s)
+		}
+		return s, err
+	})
 }
 
 // held is the last snapshot, nil if there is none: it asks nothing.
-func (w *watch) held() *snapshot {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.last
-}
+func (w *watch) held() *snapshot { return w.last.Load() }
 
 // read asks for everything; only when nothing at all answers it fails.
 func (w *watch) read(ctx context.Context) (*snapshot, error) {
@@ -366,8 +360,12 @@ func (w *watch) behind(labels map[string]string) *incident.Ref {
 
 // targets asks for all active targets.
 func (c *Client) targets(ctx context.Context) ([]Target, error) {
-	if _, err := c.prometheus(ctx); err != nil {
-		return nil, err
+	at, err := c.reach(ctx)
+	if err != nil {
+		return nil, c.explain(ctx, err)
+	}
+	if at.api == nil {
+		return nil, absent()
 	}
 	var env struct {
 		Data struct {
@@ -381,7 +379,7 @@ func (c *Client) targets(ctx context.Context) ([]Target, error) {
 			} `json:"activeTargets"`
 		} `json:"data"`
 	}
-	if err := c.get(ctx, "Prometheus", guarded(c.found.Prometheus.Client), c.found.Prometheus.URL+"/api/v1/targets", url.Values{"state": {"active"}}, &env); err != nil {
+	if err := c.get(ctx, "Prometheus", guarded(at.found.Prometheus.Client), at.found.Prometheus.URL+"/api/v1/targets", url.Values{"state": {"active"}}, &env); err != nil {
 		return nil, err
 	}
 	out := make([]Target, 0, len(env.Data.Active))

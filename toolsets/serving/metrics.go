@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -54,43 +53,42 @@ type gauges struct {
 	source, why string
 }
 
-// memo keeps the metrics of namespaces for a short time, so that the looks of one
-// investigation share one set of queries.
-type memo struct {
-	mu   sync.Mutex
-	kept map[string]kept
-}
-
-type kept struct {
-	at time.Time
-	g  gauges
-}
-
-// keepFor is how long metrics are reused.
+// keepFor is how long metrics are reused: the looks of one investigation share one set
+// of queries.
 const keepFor = 30 * time.Second
 
 // gauges reads the engine metrics of a namespace from Prometheus, or, where there
 // is none, of the given pods through the API server.
 func (t *Toolset) gauges(ctx context.Context, namespace string, pods []*corev1.Pod) gauges {
-	t.memo.mu.Lock()
-	defer t.memo.mu.Unlock()
-	if k, ok := t.memo.kept[namespace]; ok && t.now().Sub(k.at) < keepFor && k.g.source == fromPrometheus {
-		return k.g
-	}
-	g := t.fromProm(ctx, namespace)
-	if len(g.byPod) == 0 && t.proxy != nil {
-		if direct := t.scrape(ctx, pods); len(direct.byPod) > 0 {
-			direct.why = g.why
-			return direct
+	g, err := t.queried.Do(ctx, namespace, func(ctx context.Context) tool.Answer[gauges] {
+		a := tool.Answer[gauges]{Value: t.fromProm(ctx, namespace), Weight: 1}
+		if a.Value.source == fromPrometheus {
+			a.For = keepFor
 		}
+		return a
+	})
+	if err != nil {
+		g = gauges{why: tool.UserText(err)}
 	}
-	if g.source == fromPrometheus {
-		if t.memo.kept == nil {
-			t.memo.kept = map[string]kept{}
-		}
-		t.memo.kept[namespace] = kept{t.now(), g}
+	if len(g.byPod) > 0 || t.proxy == nil {
+		return g
 	}
-	return g
+	direct, err := t.scraped.Get(ctx, namespace+"/"+uids(pods), func(ctx context.Context) (gauges, error) { return t.scrape(ctx, pods), nil })
+	if err != nil || len(direct.byPod) == 0 {
+		return g
+	}
+	direct.why = g.why
+	return direct
+}
+
+// uids tells one set of pods from another.
+func uids(pods []*corev1.Pod) string {
+	out := make([]string, 0, len(pods))
+	for _, p := range pods {
+		out = append(out, p.Name+"@"+string(p.UID))
+	}
+	slices.Sort(out)
+	return strings.Join(out, " ")
 }
 
 const fromPrometheus = "Prometheus"

@@ -91,11 +91,12 @@ type Toolset struct {
 	now     func() time.Time
 
 	alias *alias.Table
-	memo  memo
-	book  *book
-	rules []rule
-	signs *signs
-	tools []tool.Tool
+	// queried are the metrics of namespaces, scraped those of pods.
+	queried, scraped *tool.Kept[gauges]
+	book             *book
+	rules            []rule
+	signs            *signs
+	tools            []tool.Tool
 }
 
 var (
@@ -113,7 +114,8 @@ func New(c Config) (*Toolset, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	t := &Toolset{objects: c.Objects, pods: c.Pods, logs: c.Logs, metrics: c.Metrics, proxy: c.Proxy, cluster: c.Cluster, now: c.Now}
+	t := &Toolset{objects: c.Objects, pods: c.Pods, logs: c.Logs, metrics: c.Metrics, proxy: c.Proxy, cluster: c.Cluster, now: c.Now,
+		queried: tool.NewKept[gauges](tool.Keep{Now: c.Now, Most: 64}), scraped: tool.NewKept[gauges](tool.Keep{Now: c.Now, For: keepFor, Most: 64})}
 	var err error
 	if t.alias, err = alias.Load(); err != nil {
 		return nil, fmt.Errorf("serving: %w", err)

@@ -229,10 +229,11 @@ func (s *Store) prepare(ctx context.Context) error {
 	return nil
 }
 
-// ensure makes a stream, or checks the one that is there.
+// ensure makes a stream, or checks the one that is there. Of several requests that make
+// the same stream at once a cluster may leave one without an answer.
 func (s *Store) ensure(ctx context.Context, want jetstream.StreamConfig) error {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		err := s.tryEnsure(ctx, want)
+		err := s.tryOnce(ctx, func(ctx context.Context) error { return s.tryEnsure(ctx, want) })
 		if err == nil || ctx.Err() != nil || !temporary(err) {
 			return err
 		}

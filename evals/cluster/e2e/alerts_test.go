@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -139,37 +138,14 @@ receivers:
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	at := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	p, err := spawn(t, exec.Command(bin, "--config.file="+file, "--storage.path="+dir, "--web.listen-address="+at, "--cluster.listen-address="))
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	said := &strings.Builder{}
-	cmd := exec.Command(bin, "--config.file="+file, "--storage.path="+dir, "--web.listen-address="+at, "--cluster.listen-address=")
-	cmd.Stdout, cmd.Stderr = said, said
-	// The kernel ends it when the thread that started it ends: a killed test leaves nothing.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	started, ended := make(chan error, 1), make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			ended <- cmd.Wait()
-		}
-	}()
-	if err := <-started; err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-ended
 		if t.Failed() {
-			t.Logf("Alertmanager: %.4000s", said)
+			t.Logf("Alertmanager: %.4000s", p.output())
 		}
 	})
 	soon(t, "Alertmanager", func(ctx context.Context) (bool, error) {

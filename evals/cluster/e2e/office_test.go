@@ -8,12 +8,14 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	rbacv1 "k8s.io/api/rbac/v1"
 
-	"github.com/gumshoe-ai/gumshoe/agent/session"
+	"github.com/gumshoe-ai/gumshoe/evals/cluster/controlplane"
 	"github.com/gumshoe-ai/gumshoe/evals/cluster/scenario"
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
 	"github.com/gumshoe-ai/gumshoe/integrations/alertmanager"
@@ -44,17 +46,25 @@ type office struct {
 	url    string
 }
 
-// openOffice starts a control plane and a workspace, and configures a server on both. The
+// openHospital is a clinic in which the executor may change things.
+func openHospital(t *testing.T, o controlplane.Options) *clinic {
+	t.Helper()
+	c := openClinic(t, o)
+	c.grant(t, executorAccount, "", rbacv1.PolicyRule{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}})
+	return c
+}
+
+// openOffice starts a workspace and configures a server on it and on a control plane. The
 // server asks the cluster as ann; it writes with the executor's identity alone.
 func openOffice(t *testing.T, c *clinic) *office {
 	t.Helper()
 	o := &office{clinic: c, slack: slacktest.New(t), tokens: map[string]string{}}
-	c.grant(t, executorAccount, "", rbacv1.PolicyRule{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}})
 	for id, name := range map[string]string{slackAnn: "ann", slackBob: "bob", slackCarl: "carl"} {
 		o.slack.AddUser(id, name)
 	}
 	o.slack.AddChannel(alertChannel)
 	o.cfg = c.config(t, annToken)
+	o.cfg.Store.Dir = t.TempDir()
 	o.cfg.Executor.Kubeconfig = c.kubeconfigOf(t, executorAccountToken)
 	s := &o.cfg.Server
 	s.Listen, s.Execute = "127.0.0.1:0", true
@@ -66,7 +76,7 @@ func openOffice(t *testing.T, c *clinic) *office {
 		AppTokenFile: secretFile(t, slacktest.AppToken), BotTokenFile: secretFile(t, slacktest.BotToken), APIURL: o.slack.APIURL(),
 		Channels: slack.Channels{Default: alertChannel}, Users: []slack.User{{ID: slackAnn, Name: "ann"}, {ID: slackBob, Name: "bob"}},
 	}
-	s.Alertmanager = &alertmanager.Config{Auth: alertmanager.AuthConfig{BearerTokenFile: secretFile(t, hookToken)}}
+	s.Alertmanager = &alertmanager.Config{Auth: alertmanager.AuthConfig{BearerTokenFile: secretFile(t, hookToken)}, RecheckEvery: access.Duration(time.Second)}
 	return o
 }
 
@@ -108,31 +118,38 @@ func (o *office) client(t *testing.T, name string) *client.Client {
 	return c
 }
 
-// page gives what a page of the web says to somebody.
-func (o *office) page(t *testing.T, name, path string) string {
+// shows waits until a page of the web says all of it to somebody.
+func (o *office) shows(t *testing.T, name, path string, says ...string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, o.url+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return o.read(t, name, req, http.StatusOK)
+	soon(t, fmt.Sprintf("%s says %q", path, says), func(ctx context.Context) (bool, error) {
+		page, err := o.page(ctx, name, path)
+		for _, want := range says {
+			if err == nil && !strings.Contains(page, want) {
+				return false, fmt.Errorf("it does not say %q: %.6000s", want, page)
+			}
+		}
+		return err == nil, err
+	})
 }
 
-// read sends a request as somebody and gives the body of the answer.
-func (o *office) read(t *testing.T, name string, req *http.Request, want int) string {
-	t.Helper()
+// page gives a page of the web as it is for somebody.
+func (o *office) page(ctx context.Context, name, path string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, o.url+path, nil)
+	if err != nil {
+		return "", err
+	}
 	req.Header.Set("Authorization", "Bearer "+serverToken(name))
 	req.Header.Set("Accept", "text/html")
 	res, err := http.DefaultTransport.RoundTrip(req)
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	defer func() { _ = res.Body.Close() }()
 	body, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode != want {
-		t.Fatalf("%s %s answers %d, want %d: %v: %.2000s", req.Method, req.URL.Path, res.StatusCode, want, err, body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answers %d: %.2000s", path, res.StatusCode, body)
 	}
-	return string(body)
+	return string(body), err
 }
 
 // message waits for a message of the bot in a thread that says something, and gives the
@@ -168,23 +185,14 @@ func (o *office) told(t *testing.T, user, says string) {
 	})
 }
 
-// sessions gives all conversations.
-func (o *office) sessions(t *testing.T) []session.Session {
+// changed lists what people, the server and the executor wrote to a namespace.
+func (o *office) changed(t *testing.T, namespace string) []string {
 	t.Helper()
-	all, err := o.client(t, "ann").Sessions(t.Context(), session.Filter{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
-// changed lists what people, the server and the executor wrote to the cluster.
-func (o *office) changed(t *testing.T) []string {
-	t.Helper()
-	return o.writesOf(t, func(user string) bool {
+	all := o.writesOf(t, func(user string) bool {
 		_, person := people()[user]
 		return person || user == executorAccount
 	})
+	return slices.DeleteFunc(all, func(w string) bool { return !strings.Contains(w, " "+namespace+"/") })
 }
 
 // secretFile keeps a secret in a file of its own.

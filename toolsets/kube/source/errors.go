@@ -79,7 +79,7 @@ func (s *Source) fail(c call, err error) error {
 	case tool.Forbidden:
 		te.User = fmt.Sprintf("this identity may not %s %s%s (403)", c.verb, c.full(), c.where())
 		te.Fix = fmt.Sprintf("grant verb %s on %s%s", c.verb, c.full(), c.where())
-		s.limit(incident.Gap{Source: "Kubernetes API: " + c.full(), Why: te.User, Fix: te.Fix})
+		s.unseen.Add(incident.Gap{Source: "Kubernetes API: " + c.full(), Why: te.User, Fix: te.Fix})
 	}
 	return te
 }

@@ -51,6 +51,8 @@ type Served struct {
 	// Broken lists groups whose discovery failed, for example aggregated APIs
 	// without a backend.
 	Broken []string
+	// gaps say why, for Limits.
+	gaps []incident.Gap
 }
 
 // Has reports whether a resource of a group is served, in any version.
@@ -90,17 +92,21 @@ func spoken(word string) []string {
 
 // Discovered gives what the server serves, cached.
 func (s *Source) Discovered(ctx context.Context) (*Served, error) {
-	v, err := s.cache.do(tool.Fresh(ctx, time.Time{}), "discovery", func(ctx context.Context) loaded {
+	v, err := s.cache.Do(tool.FreshFrom(ctx, time.Time{}), "discovery", func(ctx context.Context) tool.Answer[any] {
 		d, err := s.discover(ctx)
 		if err != nil {
-			return loaded{err: err}
+			return tool.Answer[any]{Err: err}
 		}
-		return loaded{value: d, weight: len(d.Kinds), ttl: max(discoveryTTL, s.ttl)}
+		return tool.Answer[any]{Value: d, Weight: len(d.Kinds), For: max(discoveryTTL, s.ttl)}
 	})
 	if err != nil {
 		return nil, s.fail(call{verb: "read", resource: "the list of served kinds"}, err)
 	}
-	return v.(*Served), nil
+	d := v.(*Served)
+	for _, g := range d.gaps { // whoever is given it anew does not see them either
+		s.unseen.Add(g)
+	}
+	return d, nil
 }
 
 func (s *Source) discover(ctx context.Context) (*Served, error) {
@@ -121,7 +127,7 @@ func (s *Source) discover(ctx context.Context) (*Served, error) {
 	d := &Served{}
 	for gv, e := range broken {
 		d.Broken = append(d.Broken, gv.String())
-		s.limit(incident.Gap{Source: "Kubernetes API: " + gv.String(), Why: "discovery of " + gv.String() + " failed: " + e.Error(), Fix: "look at APIService " + gv.Version + "." + gv.Group})
+		d.gaps = append(d.gaps, incident.Gap{Source: "Kubernetes API: " + gv.String(), Why: "discovery of " + gv.String() + " failed: " + e.Error(), Fix: "look at APIService " + gv.Version + "." + gv.Group})
 	}
 	slices.Sort(d.Broken)
 	if v, err := s.ServerVersion(ctx); err == nil {

@@ -96,8 +96,8 @@ func TestBrokenGroupIsALimitNotAFailure(t *testing.T) {
 	if diff := cmp.Diff([]string{"custom.metrics.k8s.io/v1beta1"}, d.Broken); diff != "" {
 		t.Error(diff)
 	}
-	if len(src.Limits()) != 1 {
-		t.Errorf("limits: %v", src.Limits())
+	if len(src.Limits(time.Time{})) != 1 {
+		t.Errorf("limits: %v", src.Limits(time.Time{}))
 	}
 }
 

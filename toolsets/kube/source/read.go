@@ -30,13 +30,13 @@ func (s *Source) reuse(err error) time.Duration {
 
 // cached runs a read through the cache with classified errors.
 func cached[T any](ctx context.Context, s *Source, c call, load func(context.Context) (T, int, error)) (T, error) {
-	v, err := s.cache.do(ctx, c.key(), func(ctx context.Context) loaded {
+	v, err := s.cache.Do(ctx, c.key(), func(ctx context.Context) tool.Answer[any] {
 		v, weight, err := load(ctx)
 		if err != nil {
 			err = s.fail(c, err)
-			return loaded{err: err, ttl: s.reuse(err)}
+			return tool.Answer[any]{Err: err, For: s.reuse(err)}
 		}
-		return loaded{value: v, weight: weight, ttl: s.ttl}
+		return tool.Answer[any]{Value: v, Weight: weight, For: s.ttl}
 	})
 	if err != nil {
 		var zero T

@@ -15,7 +15,7 @@ import (
 // PodsOnNode lists the pods bound to a node, narrowed by the server.
 func (s *Source) PodsOnNode(ctx context.Context, node string) ([]*corev1.Pod, error) {
 	keep := func(p *corev1.Pod) bool { return p.Spec.NodeName == node }
-	if all, ok := s.cache.peek(ctx, call{verb: "list", resource: "pods"}.key()); ok {
+	if all, ok := s.cache.Peek(ctx, call{verb: "list", resource: "pods"}.key()); ok {
 		return filter(all.([]*corev1.Pod), keep), nil
 	}
 	pods, err := listAll(ctx, s, call{resource: "pods", fields: fields.OneTermEqualSelector("spec.nodeName", node).String()},
@@ -31,7 +31,7 @@ func (s *Source) PodsMatching(ctx context.Context, namespace string, sel labels.
 		return []*corev1.Pod{}, nil
 	}
 	keep := func(p *corev1.Pod) bool { return sel.Matches(labels.Set(p.Labels)) }
-	if all, ok := s.cache.peek(ctx, call{verb: "list", resource: "pods", namespace: namespace}.key()); ok {
+	if all, ok := s.cache.Peek(ctx, call{verb: "list", resource: "pods", namespace: namespace}.key()); ok {
 		return filter(all.([]*corev1.Pod), keep), nil
 	}
 	pods, err := listAll(ctx, s, call{resource: "pods", namespace: namespace, labels: sel.String()},

@@ -6,9 +6,6 @@ package source
 
 import (
 	"fmt"
-	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	"k8s.io/client-go/discovery"
@@ -17,10 +14,15 @@ import (
 	"k8s.io/client-go/metadata"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
 
 // DefaultTTL is how long an answer of the API server is reused.
 const DefaultTTL = 15 * time.Second
+
+// maxCached bounds the number of objects kept, summed over all lists. The
+// largest cluster we promise has 20,000 pods and 5,000 nodes.
+const maxCached = 80_000
 
 // pageSize is the Limit of one list request.
 const pageSize = 2000
@@ -55,10 +57,8 @@ type Source struct {
 	cluster string
 	now     func() time.Time
 	ttl     time.Duration
-	cache   *cache
-
-	mu     sync.Mutex
-	limits map[string]incident.Gap
+	cache   *tool.Kept[any]
+	unseen  tool.Unseen
 }
 
 // New makes a Source. It fails when a client is missing and does not talk to
@@ -86,8 +86,7 @@ func New(c Config) (*Source, error) {
 	return &Source{
 		client: c.Client, dynamic: c.Dynamic, disco: c.Discovery, meta: meta,
 		cluster: c.Cluster, now: c.Now, ttl: c.TTL,
-		cache:  newCache(c.Now),
-		limits: map[string]incident.Gap{},
+		cache: tool.NewKept[any](tool.Keep{Now: c.Now, Most: maxCached}),
 	}, nil
 }
 
@@ -102,22 +101,5 @@ func (s *Source) Ref(group, kind, namespace, name string) incident.Ref {
 	return incident.Ref{Cluster: s.cluster, Group: group, Kind: kind, Namespace: namespace, Name: name}
 }
 
-// Limits lists the reads the API server has refused so far, so that an answer
-// can say what it could not see. The order is stable.
-func (s *Source) Limits() []incident.Gap {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]incident.Gap, 0, len(s.limits))
-	for _, g := range s.limits {
-		out = append(out, g)
-	}
-	slices.SortFunc(out, func(a, b incident.Gap) int { return strings.Compare(a.Source+a.Why, b.Source+b.Why) })
-	return out
-}
-
-// limit remembers a read that was refused.
-func (s *Source) limit(g incident.Gap) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.limits[g.Source+"\x00"+g.Why] = g
-}
+// Limits lists the reads the API server has refused since a moment, so that an answer can say what it could not see. The order is stable.
+func (s *Source) Limits(since time.Time) []incident.Gap { return s.unseen.Since(since) }

@@ -372,7 +372,7 @@ func TestForbiddenListsBecomeLimits(t *testing.T) {
 		{Source: "Kubernetes API: deployments.apps", Why: "this identity may not list deployments.apps in the whole cluster (403)", Fix: "grant verb list on deployments.apps in the whole cluster"},
 		{Source: "Kubernetes API: nodes", Why: "this identity may not list nodes in the whole cluster (403)", Fix: "grant verb list on nodes in the whole cluster"},
 	}
-	if diff := cmp.Diff(want, src.Limits()); diff != "" {
+	if diff := cmp.Diff(want, src.Limits(time.Time{})); diff != "" {
 		t.Error(diff)
 	}
 	if _, err := src.Deployments(t.Context(), "train"); err != nil {

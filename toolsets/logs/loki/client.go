@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
@@ -57,15 +56,8 @@ const (
 type Client struct {
 	c ClientConfig
 
-	mu    sync.Mutex
-	found *finding
-	names *labelNames
-}
-
-type finding struct {
-	ep  Endpoint
-	err error
-	at  time.Time
+	found *tool.Kept[Endpoint]
+	names *tool.Kept[labelNames]
 }
 
 // NewClient makes a client. It talks to nothing.
@@ -73,11 +65,15 @@ func NewClient(c ClientConfig) *Client {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Client{c: c}
+	known := tool.Keep{Now: c.Now, For: discovered}
+	// That none was found is not looked up again for every call.
+	known.Failed = func(error) time.Duration { return discovered }
+	return &Client{c: c, found: tool.NewKept[Endpoint](known), names: tool.NewKept[labelNames](tool.Keep{Now: c.Now, For: discovered})}
 }
 
 // endpoint gives the configured server or the one that discovery finds; one
-// discovery serves all callers for a while.
+// discovery serves all callers for a while. Where a server is holds for a fresh look
+// too (what it says is read anew), that none was found does not.
 func (c *Client) endpoint(ctx context.Context) (Endpoint, error) {
 	if c.c.Endpoint.URL != "" {
 		return c.c.Endpoint, nil
@@ -85,22 +81,16 @@ func (c *Client) endpoint(ctx context.Context) (Endpoint, error) {
 	if c.c.Discover == nil {
 		return Endpoint{}, absent()
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.found == nil || c.c.Now().Sub(c.found.at) > discovered {
+	if ep, ok := c.found.Peek(tool.FreshFrom(ctx, time.Time{}), ""); ok {
+		return ep, nil
+	}
+	return c.found.Get(ctx, "", func(ctx context.Context) (Endpoint, error) {
 		ep, err := c.c.Discover(ctx)
-		if err != nil && ctx.Err() != nil {
-			return Endpoint{}, err
+		if err == nil && ep.URL == "" {
+			err = absent()
 		}
-		c.found = &finding{ep: ep, err: err, at: c.c.Now()}
-	}
-	switch {
-	case c.found.err != nil:
-		return Endpoint{}, c.found.err
-	case c.found.ep.URL == "":
-		return Endpoint{}, absent()
-	}
-	return c.found.ep, nil
+		return ep, err
+	})
 }
 
 func absent() error {

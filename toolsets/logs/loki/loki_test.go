@@ -342,6 +342,19 @@ func TestDiscoveryIsAskedOnce(t *testing.T) {
 	if none != 1 {
 		t.Errorf("%d discoveries of what is not there", none)
 	}
+	// A fresh look goes to the server that was found, and looks again where none was.
+	fresh := tool.Fresh(t.Context())
+	if err := c.Reach(fresh); err != nil || asked != 1 {
+		t.Errorf("%d discoveries, %v", asked, err)
+	}
+	for range 2 {
+		if st := absent.Status(fresh); st.State != tool.Absent {
+			t.Errorf("%+v", st)
+		}
+	}
+	if none != 2 {
+		t.Errorf("a fresh look was told of an older one: %d discoveries", none)
+	}
 }
 
 func TestCandidates(t *testing.T) {

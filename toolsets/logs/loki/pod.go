@@ -16,7 +16,6 @@ import (
 // labelNames are the labels by which a store tells pods apart.
 type labelNames struct {
 	namespace, pod, container string
-	at                        time.Time
 }
 
 // conventions are the labels that shippers set: Promtail, Alloy and the Kubernetes
@@ -34,31 +33,26 @@ func conventions() []labelNames {
 
 // naming finds out once in a while which labels name pods.
 func (c *Client) naming(ctx context.Context) (labelNames, error) {
-	c.mu.Lock()
-	kept := c.names
-	c.mu.Unlock()
-	now := c.c.Now()
-	if kept != nil && now.Sub(kept.at) < discovered {
-		return *kept, nil
-	}
-	have, err := c.Labels(ctx, now.Add(-24*time.Hour), now)
-	if err != nil {
-		return labelNames{}, err
-	}
-	for _, n := range conventions() {
-		if !slices.Contains(have, n.namespace) || !slices.Contains(have, n.pod) {
-			continue
-		}
-		if !slices.Contains(have, n.container) {
-			n.container = ""
-		}
-		n.at = now
-		c.mu.Lock()
-		c.names = &n
-		c.mu.Unlock()
+	if n, ok := c.names.Peek(tool.FreshFrom(ctx, time.Time{}), ""); ok {
 		return n, nil
 	}
-	return labelNames{}, &tool.Error{Kind: tool.NotServed, User: fmt.Sprintf("none of Loki's labels names pods (it has %s)", clip(strings.Join(have, ", "), 300)), Fix: "use loki_query with the labels this Loki has"}
+	return c.names.Get(ctx, "", func(ctx context.Context) (labelNames, error) {
+		now := c.c.Now()
+		have, err := c.Labels(ctx, now.Add(-24*time.Hour), now)
+		if err != nil {
+			return labelNames{}, err
+		}
+		for _, n := range conventions() {
+			if !slices.Contains(have, n.namespace) || !slices.Contains(have, n.pod) {
+				continue
+			}
+			if !slices.Contains(have, n.container) {
+				n.container = ""
+			}
+			return n, nil
+		}
+		return labelNames{}, &tool.Error{Kind: tool.NotServed, User: fmt.Sprintf("none of Loki's labels names pods (it has %s)", clip(strings.Join(have, ", "), 300)), Fix: "use loki_query with the labels this Loki has"}
+	})
 }
 
 // selector writes the stream selector of one pod.

@@ -8,7 +8,6 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
@@ -23,10 +22,7 @@ type Toolset struct {
 	client *Client
 	now    func() time.Time
 	tools  []tool.Tool
-
-	mu     sync.Mutex
-	status *tool.Status
-	asked  time.Time
+	status *tool.Kept[tool.Status]
 }
 
 var _ tool.Toolset = (*Toolset)(nil)
@@ -36,7 +32,7 @@ func New(c *Client) (*Toolset, error) {
 	if c == nil {
 		return nil, errors.New("loki: a client is required")
 	}
-	t := &Toolset{client: c, now: c.c.Now}
+	t := &Toolset{client: c, now: c.c.Now, status: tool.NewKept[tool.Status](tool.Keep{Now: c.c.Now, For: statusFor})}
 	for _, mk := range []func() (tool.Tool, error){
 		func() (tool.Tool, error) { return read("loki_query", t.query) },
 		func() (tool.Tool, error) { return read("loki_pod", t.pod) },
@@ -71,11 +67,14 @@ const statusFor = time.Minute
 // Status implements tool.Toolset: absent without a Loki, denied or broken as the
 // server answers.
 func (t *Toolset) Status(ctx context.Context) tool.Status {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.status != nil && t.now().Sub(t.asked) < statusFor {
-		return *t.status
+	st, err := t.status.Get(ctx, "", func(ctx context.Context) (tool.Status, error) { return t.probe(ctx), nil })
+	if err != nil {
+		return tool.Status{State: tool.Broken, Reason: err.Error()}
 	}
+	return st
+}
+
+func (t *Toolset) probe(ctx context.Context) tool.Status {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	st := tool.Status{State: tool.Ready}
@@ -91,7 +90,6 @@ func (t *Toolset) Status(ctx context.Context) tool.Status {
 			}
 		}
 	}
-	t.status, t.asked = &st, t.now()
 	return st
 }
 

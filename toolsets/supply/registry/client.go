@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -56,15 +55,9 @@ const (
 type Client struct {
 	c Config
 
-	mu   sync.Mutex
-	kept map[string]kept
-	down map[string]kept
-}
-
-type kept struct {
-	img Image
-	err error
-	at  time.Time
+	kept *tool.Kept[Image]
+	// down are registries that did not answer, by host.
+	down *tool.Kept[error]
 }
 
 // NewClient makes a client. It talks to nothing.
@@ -72,7 +65,15 @@ func NewClient(c Config) *Client {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	return &Client{c: c, kept: map[string]kept{}, down: map[string]kept{}}
+	return &Client{c: c,
+		kept: tool.NewKept[Image](tool.Keep{Now: c.Now, For: keptFor, Most: 256, Failed: func(err error) time.Duration {
+			if gone(err) {
+				return 0 // that is known of the registry, see down
+			}
+			return keptFor
+		}}),
+		down: tool.NewKept[error](tool.Keep{Now: c.Now, For: downFor}),
+	}
 }
 
 // Attached is something that a registry keeps beside an image.
@@ -132,43 +133,33 @@ func (c *Client) Image(ctx context.Context, ref, architecture string) (Image, er
 	if !c.allowed(host) {
 		return Image{}, &tool.Error{Kind: tool.NotServed, User: "registry " + host + " is not asked: it is not listed", Fix: "list it under supply.registries"}
 	}
-	key := ref + "|" + architecture
-	c.mu.Lock()
-	have, ok := c.kept[key]
-	off, isDown := c.down[host]
-	c.mu.Unlock()
-	now := c.c.Now()
-	switch {
-	case ok && now.Sub(have.at) < keptFor:
-		return have.img, have.err
-	case isDown && now.Sub(off.at) < downFor:
-		return Image{}, off.err
+	if err, isDown := c.down.Peek(ctx, host); isDown {
+		return Image{}, err
 	}
 	if c.c.Insecure != nil && c.c.Insecure(host) {
 		if r, err = name.ParseReference(ref, name.Insecure); err != nil {
 			return Image{}, tool.Errorf(tool.Invalid, "image %q: %w", clip(ref), err)
 		}
 	}
-	rctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	img, err := c.read(rctx, r, architecture)
-	if err != nil {
+	return c.kept.Get(ctx, ref+"|"+architecture, func(ctx context.Context) (Image, error) {
+		rctx, cancel := context.WithTimeout(ctx, timeout)
+		defer cancel()
+		img, err := c.read(rctx, r, architecture)
+		if err == nil {
+			return img, nil
+		}
 		err = classify(host, ref, err)
-	}
-	if ctx.Err() != nil {
+		if gone(err) && ctx.Err() == nil {
+			_, _ = c.down.Get(ctx, host, func(context.Context) (error, error) { return err, nil })
+		}
 		return img, err
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if kind := tool.KindOf(err); err != nil && (kind == tool.Unreachable || kind == tool.TimedOut) {
-		c.down[host] = kept{err: err, at: now}
-		return img, err
-	}
-	if len(c.kept) > 256 {
-		c.kept = map[string]kept{}
-	}
-	c.kept[key] = kept{img: img, err: err, at: now}
-	return img, err
+	})
+}
+
+// gone reports whether a registry did not answer at all.
+func gone(err error) bool {
+	kind := tool.KindOf(err)
+	return kind == tool.Unreachable || kind == tool.TimedOut
 }
 
 // classify words what a registry refused.

@@ -300,6 +300,15 @@ func TestAnswersAreReused(t *testing.T) {
 	if first == nil || second == nil || asked.Load() != n {
 		t.Errorf("a registry that is down was asked %d times more", asked.Load()-n)
 	}
+	// A fresh look takes neither the image nor the refusal of before.
+	fresh := tool.Fresh(t.Context())
+	if _, err := c.Image(fresh, host+"/a/b:1", ""); err == nil {
+		t.Error("a fresh look was given what was read before it")
+	}
+	down.Store(false)
+	if _, err := c.Image(tool.Fresh(t.Context()), host+"/a/b:1", ""); err != nil {
+		t.Errorf("a registry that is back is left alone: %v", err)
+	}
 }
 
 func TestLargeAttestationsAreLeft(t *testing.T) {
