@@ -27,6 +27,21 @@ func CaptureBundle(ctx context.Context, cfg Config, out string, namespaces []str
 		return nil, err
 	}
 	defer func() { _ = src.close() }()
+	return capture(ctx, cfg, src, out, namespaces)
+}
+
+// Record writes what the cluster of this service says of namespaces now into a bundle
+// at out, redacted, and says how many objects it holds.
+func (s *Service) Record(ctx context.Context, out string, namespaces []string) (objects int, err error) {
+	sum, err := capture(ctx, s.app.cfg, s.app.src, out, namespaces)
+	if err != nil {
+		return 0, err
+	}
+	return sum.Objects, nil
+}
+
+// capture records a source at out.
+func capture(ctx context.Context, cfg Config, src *source, out string, namespaces []string) (*bundle.Summary, error) {
 	r := redact.New()
 	r.AddKnown(src.rest.BearerToken, "credential")
 	r.AddKnown(src.rest.Password, "credential")
@@ -35,9 +50,12 @@ func CaptureBundle(ctx context.Context, cfg Config, out string, namespaces []str
 	}
 	flows, hangUp := captureFlows(ctx, src, namespaces, r.String)
 	defer func() { _ = hangUp() }()
-	clouds, err := captureClouds(cfg, r.String)
-	if err != nil {
-		return nil, err
+	var clouds []bundle.Source
+	if !src.recorded { // the clouds of the configuration are not those of a recording
+		var err error
+		if clouds, err = captureClouds(cfg, r.String); err != nil {
+			return nil, err
+		}
 	}
 	sum, err := bundle.Capture(ctx, src.rest, out, bundle.CaptureOptions{Namespaces: namespaces, Redactor: r, Cluster: src.cluster, Version: Version(), Now: src.now,
 		Sources: slices.Concat(captureMetrics(ctx, src, namespaces, r.String), []bundle.Source{flows, nvmlCapture{src.nvml}}, clouds)})

@@ -90,7 +90,7 @@ func (g *globals) chat(ctx context.Context, f chatFlags, question string) error 
 			return err
 		}
 		defer stop()
-		tc.Service = s
+		tc.Service, tc.Record = s, s.Record
 	}
 	if err := tc.Validate(); err != nil {
 		return usage(err)

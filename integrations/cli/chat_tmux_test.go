@@ -1,9 +1,11 @@
 package cli_test
 
 import (
+	"bufio"
 	"bytes"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -71,6 +73,35 @@ func (m tmux) typed(text string) {
 	m.wait(text)
 }
 
+// serving starts a server of a demonstration as a process, and gives its address.
+func serving(t *testing.T, gumshoe string) string {
+	t.Helper()
+	cmd := exec.Command(gumshoe, "serve", "--demo", "k8s-service-selector", "--listen", "127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "KUBECONFIG=/dev/null", "XDG_STATE_HOME="+t.TempDir())
+	errs, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	var said strings.Builder
+	lines := bufio.NewScanner(errs)
+	for lines.Scan() {
+		if _, url, ok := strings.Cut(lines.Text(), "gumshoe serves on "); ok {
+			go func() { _, _ = io.Copy(io.Discard, errs) }()
+			return url
+		}
+		said.WriteString(lines.Text() + "\n")
+	}
+	t.Fatalf("the server does not serve: %v\n%s", lines.Err(), said.String())
+	return ""
+}
+
 // The chat in a real terminal: editor, resize, the end in the shell's own scrollback;
 // then the script that records the first minute.
 func TestChatInTmux(t *testing.T) {
@@ -121,6 +152,53 @@ func TestChatInTmux(t *testing.T) {
 			if !strings.Contains(got, want) {
 				t.Errorf("the scrollback is without %q:\n%s", want, got)
 			}
+		}
+	})
+	t.Run("attached", func(t *testing.T) {
+		t.Parallel()
+		url := serving(t, gumshoe)
+		chat := func(more string) tmux {
+			dir, err := os.MkdirTemp("", "tmux")
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = os.RemoveAll(dir) })
+			m := tmux{t, filepath.Join(dir, "s")}
+			m.do("new-session", "-d", "-x", "100", "-y", "30", fmt.Sprintf("env -u CI KUBECONFIG=/dev/null XDG_STATE_HOME='%s' '%s' chat --attach %s %s; echo ended $?; cat", t.TempDir(), gumshoe, url, more))
+			t.Cleanup(func() { _ = exec.Command("tmux", "-S", m.socket, "kill-server").Run() })
+			return m
+		}
+		ann := chat("")
+		ann.wait("observe")
+		ann.typed("why does service shop/web not answer")
+		ann.do("send-keys", "Enter")
+		ann.wait("/plan makes a plan")
+		ann.typed("/plan")
+		ann.do("send-keys", "Enter")
+		ann.wait("tab: decide")
+
+		// Another terminal goes on with the same conversation, and approves.
+		bob := chat("--resume latest")
+		bob.wait("The selector of Service shop/web matches no pod")
+		bob.wait("1 plan waits")
+		bob.do("send-keys", "BTab")
+		bob.do("send-keys", "BTab")
+		bob.wait("act: you may approve")
+		bob.do("send-keys", "Tab")
+		bob.wait("y approve")
+		for range 600 { // within a moment of the card's coming a key may be a stray one
+			if strings.Contains(bob.screen(), "is verified") {
+				break
+			}
+			bob.do("send-keys", "y")
+			time.Sleep(100 * time.Millisecond)
+		}
+		bob.wait("is verified")
+		ann.wait("is verified")
+		for _, m := range []tmux{ann, bob} {
+			m.do("send-keys", "C-u")
+			m.do("send-keys", "C-c")
+			m.wait("ended 0")
 		}
 	})
 	t.Run("first minute", func(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/session"
+	"github.com/gumshoe-ai/gumshoe/integrations/app"
 	"github.com/gumshoe-ai/gumshoe/integrations/tui"
 	"github.com/gumshoe-ai/gumshoe/planner"
 )
@@ -217,6 +218,39 @@ func TestExport(t *testing.T) {
 	v.wait("is there already")
 	v.press(ctrlC)
 	v.end()
+}
+
+// A conversation's cluster is recorded into a bundle that can be investigated again;
+// behind a server, a sentence says what to do.
+func TestExportBundle(t *testing.T) {
+	t.Parallel()
+	svc := serving(t, staged(t, "k8s-service-selector"))
+	v := open(t, 100, 30, tui.Config{Service: svc, Record: svc.Record, Namespace: "shop", Question: "why does service web not answer"})
+	v.answered()
+	file := filepath.Join(t.TempDir(), "shop.tar.zst")
+	v.say("/export bundle " + file)
+	v.wait("namespaces shop")
+	cfg := app.Defaults()
+	cfg.Store.Off, cfg.Bundle = true, file
+	a, err := app.New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = a.Close() }()
+	r, err := a.Investigate(t.Context(), incident.Question{Text: "why does service shop/web not answer"}, nil)
+	if err != nil || len(r.Diagnosis.Causes) != 1 || r.Diagnosis.Causes[0].Code != "kube.service_selector_mismatch" {
+		t.Errorf("the bundle is diagnosed as %+v (%v)", r.Diagnosis, err)
+	}
+	v.say("/export bundle " + file)
+	v.wait("exists already")
+	v.press(ctrlC)
+	v.end()
+	w := open(t, 100, 30, tui.Config{Service: svc, Resume: "latest"})
+	w.answered()
+	w.say("/export bundle")
+	w.wait("the server gives no bundle")
+	w.press(ctrlC)
+	w.end()
 }
 
 // Copying goes through the terminal (OSC 52).

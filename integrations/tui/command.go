@@ -41,7 +41,7 @@ func specs() []spec {
 		{name: "sessions", args: "[TEXT]", help: "conversations that are kept; enter goes on with one"},
 		{name: "resume", args: "ID | latest", help: "go on with a conversation", least: 1},
 		{name: "new", help: "begin another conversation", aliases: []string{"clear"}},
-		{name: "export", args: "markdown | json [FILE]", help: "write the conversation to a file", values: []string{"markdown", "json"}},
+		{name: "export", args: "markdown|json|bundle [FILE]", help: "write the conversation, or its cluster, to a file", values: []string{"markdown", "json", "bundle"}},
 		{name: "context", help: "how full the model's window is", aliases: []string{"cost"}},
 		{name: "model", args: "[NAME]", help: "models that can be used, or switch to one"},
 		{name: "mode", args: "observe | plan | act", help: "what may be done from here", values: []string{"observe", "plan", "act"}},

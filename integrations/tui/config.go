@@ -74,6 +74,9 @@ type Config struct {
 	Now func() time.Time
 	// Editor makes the command that edits a file; nil takes VISUAL or EDITOR.
 	Editor func(file string) (tea.ExecCommand, error)
+	// Record writes what the cluster says of namespaces now into a bundle at out, and says
+	// how many objects it holds; nil where the cluster is behind a server.
+	Record func(ctx context.Context, out string, namespaces []string) (objects int, err error)
 	// WriteFile keeps an export; nil writes a new file that only its owner reads.
 	WriteFile func(name string, data []byte) error
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 
 	tea "charm.land/bubbletea/v2"
@@ -39,9 +41,12 @@ func (c *chat) export(args []string) tea.Cmd {
 		c.note(noteWarn, "nothing has been asked yet")
 		return nil
 	}
-	name := c.session.ID + map[string]string{"markdown": ".md", "json": ".json"}[form]
+	name := c.session.ID + map[string]string{"markdown": ".md", "json": ".json", "bundle": ".tar.zst"}[form]
 	if len(args) > 1 {
 		name = strings.Join(args[1:], " ")
+	}
+	if form == "bundle" {
+		return c.record(name)
 	}
 	id := c.session.ID
 	c.busy = "exporting"
@@ -55,6 +60,76 @@ func (c *chat) export(args []string) tea.Cmd {
 		}
 		return exportedMsg{name, len(raw), err}
 	}
+}
+
+type recordedMsg struct {
+	file       string
+	namespaces []string
+	objects    int
+	err        error
+}
+
+// record writes the namespaces that the conversation is about into a bundle.
+func (c *chat) record(file string) tea.Cmd {
+	if c.cfg.Record == nil {
+		c.note(noteWarn, "the server gives no bundle of its cluster; where you have its kubeconfig, run gumshoe bundle capture OUT -n NAMESPACE")
+		return nil
+	}
+	id := c.session.ID
+	c.busy = "recording"
+	return func() tea.Msg {
+		msg := recordedMsg{file: file}
+		if msg.namespaces, msg.err = namespacesOf(c, id); msg.err == nil {
+			msg.objects, msg.err = c.cfg.Record(c.ctx, file, msg.namespaces)
+		}
+		return msg
+	}
+}
+
+// namespacesOf gives the namespaces of what a conversation was about: of what was asked
+// and of what the chains to the causes lead through. It runs beside the chat.
+func namespacesOf(c *chat, id string) ([]string, error) {
+	s, err := c.svc.Session(c.ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	for _, t := range s.Turns {
+		if t.Run == "" {
+			continue
+		}
+		r, err := c.svc.Run(c.ctx, t.Run)
+		if err != nil {
+			return nil, fmt.Errorf("run %s: %w", t.Run, err)
+		}
+		refs := slices.Clone(r.Report.Subjects)
+		for _, e := range r.Report.Diagnosis.Chain {
+			refs = append(refs, e.From, e.To)
+		}
+		for _, x := range r.Report.Diagnosis.Causes {
+			refs = append(refs, x.Subject)
+		}
+		for _, ref := range refs {
+			if ref.Kind == "Namespace" && ref.Namespace == "" {
+				ref.Namespace = ref.Name
+			}
+			seen[ref.Namespace] = true
+		}
+	}
+	delete(seen, "")
+	if len(seen) == 0 {
+		return nil, errors.New("the conversation is about no namespace; gumshoe bundle capture OUT records the whole cluster")
+	}
+	return slices.Sorted(maps.Keys(seen)), nil
+}
+
+func (c *chat) recorded(msg recordedMsg) {
+	c.busy = ""
+	if msg.err != nil {
+		c.fail(msg.err)
+		return
+	}
+	c.note(noteInfo, fmt.Sprintf("recorded to %s (%d objects; namespaces %s): gumshoe investigate --bundle opens it", msg.file, msg.objects, clean(strings.Join(msg.namespaces, ", "))))
 }
 
 // exportSession reads only what never changes of the chat: it runs beside it.

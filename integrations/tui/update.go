@@ -112,6 +112,8 @@ func (c *chat) handle(msg tea.Msg) tea.Cmd {
 		c.gotOutput(msg)
 	case exportedMsg:
 		c.exported(msg)
+	case recordedMsg:
+		c.recorded(msg)
 	}
 	return nil
 }
