@@ -47,7 +47,7 @@ type Record struct {
 	Open   string                          `json:"open,omitempty"`
 	Steps  []string                        `json:"steps_done,omitempty"`
 	// Checks are the results in order; one that a later executor repeated stands once.
-	Checks []incident.CheckResult          `json:"checks,omitempty"`
+	Checks []incident.CheckResult `json:"checks,omitempty"`
 	// Undoing says that the plan is being taken back.
 	Undoing bool `json:"undoing,omitempty"`
 	// Reason of the state, and sentences on what stands.
