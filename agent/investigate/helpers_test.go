@@ -56,7 +56,7 @@ func (k kit) Status(ctx context.Context) tool.Status {
 }
 
 func (k kit) Tools() []tool.Tool     { return k.tools }
-func (k kit) Limits() []incident.Gap { return k.limits }
+func (k kit) Limits(time.Time) []incident.Gap { return k.limits }
 
 func ready(tools ...tool.Tool) kit {
 	return kit{name: "kube", status: tool.Status{State: tool.Ready}, tools: tools}

@@ -26,6 +26,14 @@ import (
 	"github.com/gumshoe-ai/gumshoe/toolsets/supply"
 )
 
+// What these could not see since a run began stands in its report: a method that is
+// called otherwise would be missed in silence.
+var (
+	_ investigate.Limiter = (*cilium.Toolset)(nil)
+	_ investigate.Limiter = (*gpu.Toolset)(nil)
+	_ investigate.Limiter = (*kube.Toolset)(nil)
+)
+
 // ToolInfo describes a tool for people and other programs.
 type ToolInfo struct {
 	Name    string             `json:"name"`
