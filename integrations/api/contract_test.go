@@ -213,6 +213,17 @@ func (c *contract) plans(svc stage, run string) {
 	}
 	post(400, "no_such", "ann", all, `{"file":"no_such: 1"}`)
 	post(422, "", "ann", all, `{"run":"`+run+`","action":"cordon"}`)
+	first := read[planner.Record](c.t, post(201, run, "ann", all, `{"run":"`+run+`"}`))
+	other := all + "/" + first.Plan.ID
+	// Whoever asks for the same is given the plan that stands.
+	if again := read[planner.Record](c.t, post(201, "", "ann", all, `{"run":"`+run+`"}`)); again.Plan.ID != first.Plan.ID {
+		c.t.Errorf("asked again it is %s, not %s", again.Plan.ID, first.Plan.ID)
+	}
+	post(200, "not now", "cat", other+"/reject", `{"comment":"not now"}`)
+	for _, word := range []string{"approve", "reject", "revoke"} {
+		body := map[string]string{"approve": `{"digest":"` + first.Digest + `"}`, "reject": `{"comment":"x"}`, "revoke": ""}[word]
+		post(409, "rejected", "bob", other+"/"+word, body)
+	}
 	p := read[planner.Record](c.t, post(201, run, "ann", all, `{"run":"`+run+`"}`))
 	one := all + "/" + p.Plan.ID
 	c.want(200, p.Plan.ID, sent{as: "vic", method: "GET", path: "/api/v1/approvals"})
@@ -224,13 +235,6 @@ func (c *contract) plans(svc stage, run string) {
 	post(200, "looks right", "bob", one+"/comment", `{"comment":"looks right"}`)
 	post(409, "another plan", "bob", one+"/approve", `{"digest":"sha256:00"}`)
 	post(409, "", "bob", one+"/undo", `{"reason":"too early"}`)
-	second := read[planner.Record](c.t, post(201, "", "ann", all, `{"run":"`+run+`"}`))
-	other := all + "/" + second.Plan.ID
-	post(200, "not now", "cat", other+"/reject", `{"comment":"not now"}`)
-	for _, word := range []string{"approve", "reject", "revoke"} {
-		body := map[string]string{"approve": `{"digest":"` + second.Digest + `"}`, "reject": `{"comment":"x"}`, "revoke": ""}[word]
-		post(409, "rejected", "bob", other+"/"+word, body)
-	}
 	// Where nothing is executed an approval can be taken back.
 	here := c.r
 	c.r = server(c.t, svc.quiet, api.Config{}, nil)

@@ -177,7 +177,7 @@ func (p *Plans) fileOnce(ctx context.Context, plan incident.Plan, who incident.P
 			return planner.Record{}, err
 		}
 		if id == "" {
-			return p.judged(first), p.seal.Note(ctx, first.Plan.ID, first.Digest, who.Name, "plan.asked_again", nil)
+			return p.judged(first), p.seal.Note(ctx, first.Plan.ID, first.Digest, who.Name, "plan.asked_again", map[string]any{"requester": who})
 		}
 		plan.ID = id
 	}

@@ -180,6 +180,11 @@ func get[T any](b *browser, a chromedp.Action[T]) T {
 		defer cancel()
 	}
 	v, err := chromedp.Run(ctx, a)
+	// The page was another, or a part of it new, between looking for an element and using
+	// it: nothing was done yet.
+	for err != nil && strings.Contains(err.Error(), "Could not find node with given id") && ctx.Err() == nil {
+		v, err = chromedp.Run(ctx, a)
+	}
 	if err != nil {
 		text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string](`document.body ? document.body.innerText.slice(0, 2000) : ""`))
 		b.t.Fatalf("%v; the page says:\n%s", err, text)
