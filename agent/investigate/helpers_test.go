@@ -55,7 +55,7 @@ func (k kit) Status(ctx context.Context) tool.Status {
 	return k.status
 }
 
-func (k kit) Tools() []tool.Tool     { return k.tools }
+func (k kit) Tools() []tool.Tool              { return k.tools }
 func (k kit) Limits(time.Time) []incident.Gap { return k.limits }
 
 func ready(tools ...tool.Tool) kit {
