@@ -284,14 +284,14 @@ func TestAppendToWhatBeganAnew(t *testing.T) {
 		text := func(n int) store.Entry {
 			return store.Entry{Type: "note", Data: fmt.Appendf(nil, "%q", strings.Repeat("x", n))}
 		}
-		last, err := a.Append(t.Context(), "session.a", 0, text(n), text(n))
-		if err != nil {
+		if _, err := a.Append(t.Context(), "session.a", 0, text(n), text(n)); err != nil {
 			t.Fatal(err)
 		}
 		if err := b.Remove(t.Context(), "session.a"); err != nil {
 			t.Fatal(err)
 		}
-		if last, err = b.Append(t.Context(), "session.a", 0, text(40*n), text(7*n), text(n)); err != nil {
+		last, err := b.Append(t.Context(), "session.a", 0, text(40*n), text(7*n), text(n))
+		if err != nil {
 			t.Fatal(err)
 		}
 		if _, err := a.Append(t.Context(), "session.a", last, text(n)); err != nil {
