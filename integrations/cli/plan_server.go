@@ -148,7 +148,7 @@ func (s *serverPlans) follow(ctx context.Context, before planner.Record) (planne
 			continue
 		}
 		now, err := s.c.Plan(ctx, id)
-		if err != nil || now.Released && now.At.After(before.At) {
+		if err != nil || now.State.Final() && now.Released && now.At.After(before.At) {
 			return now, err
 		}
 	}

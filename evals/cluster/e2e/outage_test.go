@@ -120,6 +120,8 @@ func TestLostReplica(t *testing.T) {
 			cfg := o.cfg
 			cfg.Store.Dir, cfg.Approval.KeyFile = t.TempDir(), key
 			cfg.Server.NATS = app.NATSConfig{URLs: urls, Replicas: 3}
+			// Three processes that sync on one disk are slow: nobody loses a lease but the dead.
+			cfg.Server.Queue.Lease = app.Duration(4 * time.Second)
 			ports = append(ports, freePort(t))
 			rs = append(rs, o.hire(t, cfg, ports[len(ports)-1]))
 		}
