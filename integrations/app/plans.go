@@ -167,39 +167,6 @@ func (p *Plans) Make(ctx context.Context, r PlanRequest) (planner.Record, error)
 	return planner.Record{}, fmt.Errorf("the plan is %w: others keep filing the same", store.ErrBusy)
 }
 
-// fileOnce files a plan that the policy lets pass. Of an investigation, what is asked for
-// a second time while the first plan stands is that plan: two people, two clicks and two
-// replicas get one. The error is a *store.ConflictError where another was faster.
-func (p *Plans) fileOnce(ctx context.Context, plan incident.Plan, who incident.Person, r PlanRequest) (planner.Record, error) {
-	if plan.Investigation != "" {
-		first, id, err := p.first(ctx, plan)
-		if err != nil {
-			return planner.Record{}, err
-		}
-		if id == "" {
-			return p.judged(first), p.seal.Note(ctx, first.Plan.ID, first.Digest, who.Name, "plan.asked_again", map[string]any{"requester": who})
-		}
-		plan.ID = id
-	}
-	d, err := p.decide(ctx, planner.Record{Plan: plan}, who)
-	if err != nil {
-		return planner.Record{}, err
-	}
-	if d.Verdict == incident.Deny {
-		return planner.Record{}, denied(d)
-	}
-	prose := ""
-	if r.Report != nil {
-		prose = r.Report.Diagnosis.Summary
-	}
-	if plan.BreakGlass {
-		if err := p.loud(ctx, plan, who, "break_glass.asked"); err != nil {
-			return planner.Record{}, err
-		}
-	}
-	return p.desk.File(ctx, plan, d, prose)
-}
-
 // loud tells everybody that ordinary consent is passed by.
 func (p *Plans) loud(ctx context.Context, plan incident.Plan, who incident.Person, what string) error {
 	p.emit(event.Event{Run: plan.ID, Type: event.Notice, At: p.now(), Notice: &event.Message{Level: "error", Text: fmt.Sprintf("BREAK-GLASS: %s on cluster %s, plan %s: %s", who.Name, plan.Cluster, plan.ID, plan.Reason)}})

@@ -73,24 +73,6 @@ func TestServerAway(t *testing.T) {
 	url := srv.ClientURL()
 	port := freePortOf(t, srv)
 	cfg := jetstream.Config{URLs: []string{url}, Poll: 50 * time.Millisecond}
-	// Replicas of a Deployment start together: each of them may be the one that makes the
-	// streams, and all of them are answered.
-	var crowd sync.WaitGroup
-	for range 5 {
-		crowd.Go(func() {
-			cfg := cfg
-			cfg.Name = "crowd"
-			s, err := jetstream.Open(t.Context(), cfg)
-			if err != nil {
-				t.Errorf("opened together with others: %v", err)
-				return
-			}
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	crowd.Wait()
 	s, other := opened(t, cfg), opened(t, cfg)
 	waits := []func(){gather(t, other, "run.>", 120), gather(t, s, "run.a", 60), gather(t, s, "run.>", 120)}
 	var wg sync.WaitGroup
