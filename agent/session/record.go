@@ -187,6 +187,15 @@ func (s Session) Turn(id string) (Turn, bool) {
 	return Turn{}, false
 }
 
+// OfRun gives the turn that a run belongs to: the one that it answers, or whose first
+// attempt it was.
+func (s Session) OfRun(run string) (Turn, bool) {
+	if i := slices.IndexFunc(s.Turns, func(t Turn) bool { return t.ID == run || t.Run == run }); i >= 0 {
+		return s.Turns[i], true
+	}
+	return Turn{}, false
+}
+
 // Last gives the newest turn.
 func (s Session) Last() (Turn, bool) {
 	if len(s.Turns) == 0 {

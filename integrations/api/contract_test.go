@@ -262,6 +262,8 @@ func (c *contract) sessions(run string) {
 	inv := read[wire.Investigation](c.t, c.want(200, "", sent{as: "vic", method: "GET", path: "/api/v1/investigations/" + run}))
 	one := all + "/" + inv.Session.ID
 	c.want(200, inv.Session.ID, sent{as: "vic", method: "GET", path: all + "?open=true&text=WEB&owner=ann&source=api"})
+	c.want(200, inv.Session.ID, sent{as: "vic", method: "GET", path: all + "?run=" + run})
+	c.want(200, `"items":[]`, sent{as: "vic", method: "GET", path: all + "?run=run-none"})
 	c.want(200, "", sent{as: "vic", method: "GET", path: all + "/latest"})
 	c.unchanged(all, one, one+"/export", "/api/v1/links?surface=slack&key=C9%2F1")
 	c.want(200, `"runs":[{`, sent{as: "vic", method: "GET", path: one + "/export"})

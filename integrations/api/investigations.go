@@ -30,6 +30,7 @@ var (
 	pageCursor = queryText("cursor", "Where to go on: next of the page before.")
 	bySource   = queryText("source", "Only those of this surface.", session.Surfaces()...)
 	byOwner    = queryText("owner", "Only those that this person opened.")
+	byRun      = queryText("run", "Only the one that this run belongs to.")
 	byText     = queryText("text", "Only those in whose title or questions this occurs.")
 )
 
@@ -213,10 +214,10 @@ func (c *call) find(id string) (session.Session, *session.Turn, error) {
 
 // sessionOf finds the session of a run.
 func sessionOf(ctx context.Context, svc Sessions, run string) (session.Session, *session.Turn, error) {
-	all, err := svc.Sessions(ctx, session.Filter{})
+	all, err := svc.Sessions(ctx, session.Filter{Run: run})
 	for _, s := range all {
-		if i := slices.IndexFunc(s.Turns, func(t session.Turn) bool { return t.ID == run || t.Run == run }); i >= 0 {
-			return s, &s.Turns[i], nil
+		if t, ok := s.OfRun(run); ok {
+			return s, &t, nil
 		}
 	}
 	if err != nil {

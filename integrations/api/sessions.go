@@ -35,7 +35,7 @@ func (a *API) sessionOps() []operation {
 		{
 			method: http.MethodGet, path: sessionsPath, role: access.Viewer, id: "listSessions", tag: "sessions",
 			summary: "List conversations, the one that changed last first.",
-			params:  []param{{name: "open", kind: boolean, about: "Only those that are not merged, closed or resolved."}, bySource, byOwner, byText, pageLimit, pageCursor},
+			params:  []param{{name: "open", kind: boolean, about: "Only those that are not merged, closed or resolved."}, bySource, byOwner, byRun, byText, pageLimit, pageCursor},
 			out:     reflect.TypeFor[wire.Sessions](), status: http.StatusOK, handle: handleSessions,
 		},
 		{
@@ -69,7 +69,7 @@ func (a *API) sessionOps() []operation {
 }
 
 func handleSessions(c *call) error {
-	all, unread := c.api.svc.Sessions(c.ctx(), session.Filter{Source: c.given["source"], Owner: c.given["owner"], Text: c.given["text"], Open: c.given["open"] == "true"})
+	all, unread := c.api.svc.Sessions(c.ctx(), session.Filter{Source: c.given["source"], Owner: c.given["owner"], Run: c.given["run"], Text: c.given["text"], Open: c.given["open"] == "true"})
 	if unread != nil && len(all) == 0 {
 		return unread
 	}

@@ -128,13 +128,8 @@ func (s *Service) followable(ctx context.Context, id string) (string, error) {
 	}
 	all, err := s.index.List(ctx, session.Filter{Run: id})
 	for _, one := range all {
-		if t, ok := one.Turn(id); ok && !t.State.Ended() {
+		if t, ok := one.OfRun(id); ok && (t.Run == id || !t.State.Ended()) {
 			return subject, nil
-		}
-		for _, t := range one.Turns {
-			if t.Run == id {
-				return subject, nil
-			}
 		}
 	}
 	return "", errors.Join(&tool.Error{Kind: tool.NotFound, User: fmt.Sprintf("there is no investigation %q", id)}, err)

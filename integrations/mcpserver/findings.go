@@ -111,15 +111,13 @@ func (s *Server) get(ctx context.Context, _ *sdk.CallToolRequest, in getIn) (str
 // find gives the turn that a run belongs to. A run that no session knows, such as one
 // of the command line, stands for itself.
 func (s *Server) find(ctx context.Context, run string) (session.Session, session.Turn, error) {
-	all, err := s.deps.Findings.Sessions(ctx, session.Filter{})
+	all, err := s.deps.Findings.Sessions(ctx, session.Filter{Run: run})
 	if err != nil && len(all) == 0 {
 		return session.Session{}, session.Turn{}, err
 	}
 	for _, ses := range all {
-		for _, t := range ses.Turns {
-			if t.ID == run || t.Run == run {
-				return ses, t, nil
-			}
+		if t, ok := ses.OfRun(run); ok {
+			return ses, t, nil
 		}
 	}
 	t := session.Turn{ID: run, Run: run, State: session.Running}

@@ -91,15 +91,13 @@ func (s *Web) origin(ctx context.Context, rec planner.Record) string {
 	if rec.Plan.Investigation == "" {
 		return ""
 	}
-	all, err := s.svc.Sessions(ctx, session.Filter{})
+	all, err := s.svc.Sessions(ctx, session.Filter{Run: rec.Plan.Investigation})
 	if err != nil && len(all) == 0 {
 		return ""
 	}
 	for _, x := range all {
-		for _, t := range x.Turns {
-			if t.Run == rec.Plan.Investigation || t.ID == rec.Plan.Investigation {
-				return "/sessions/" + url.PathEscape(x.ID) + "?turn=" + url.QueryEscape(t.ID)
-			}
+		if t, ok := x.OfRun(rec.Plan.Investigation); ok {
+			return "/sessions/" + url.PathEscape(x.ID) + "?turn=" + url.QueryEscape(t.ID)
 		}
 	}
 	return ""

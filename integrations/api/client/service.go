@@ -55,7 +55,7 @@ func (c *Client) Session(ctx context.Context, id string) (session.Session, error
 // Sessions lists conversations, the one that changed last first.
 func (c *Client) Sessions(ctx context.Context, f session.Filter) ([]session.Session, error) {
 	q := url.Values{}
-	for k, v := range map[string]string{"source": f.Source, "owner": f.Owner, "text": f.Text} {
+	for k, v := range map[string]string{"source": f.Source, "owner": f.Owner, "run": f.Run, "text": f.Text} {
 		if v != "" {
 			q.Set(k, v)
 		}
