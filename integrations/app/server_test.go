@@ -18,6 +18,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/integrations/alertmanager"
 	"github.com/gumshoe-ai/gumshoe/integrations/api/client"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 	"github.com/gumshoe-ai/gumshoe/integrations/slack"
 )
 
@@ -39,24 +40,8 @@ func serve(t testing.TB, cfg app.Config) (*app.Server, string) {
 		cfg.Store.Dir = t.TempDir()
 	}
 	cfg.Server.Listen, cfg.Server.Execute = "127.0.0.1:0", true
-	addr := make(chan string, 1)
-	s, err := app.NewServer(t.Context(), app.ServerOptions{
-		Load: func() (app.Config, error) { return cfg, cfg.Validate() }, App: app.StageCase("k8s-service-selector"),
-		Ready: func(main, _ net.Addr) { addr <- "http://" + main.String() },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return s, <-addr
+	s := apptest.Serve(t, app.ServerOptions{Load: func() (app.Config, error) { return cfg, cfg.Validate() }, App: app.StageCase("k8s-service-selector")})
+	return s.Server, s.URL
 }
 
 // everything configures each surface, with one token that opens the door.

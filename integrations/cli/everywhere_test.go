@@ -2,9 +2,7 @@ package cli_test
 
 import (
 	"bytes"
-	"context"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,6 +15,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
 	"github.com/gumshoe-ai/gumshoe/integrations/api/client"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 	"github.com/gumshoe-ai/gumshoe/integrations/cli"
 	"github.com/gumshoe-ai/gumshoe/integrations/slack"
 	"github.com/gumshoe-ai/gumshoe/integrations/slack/slacktest"
@@ -50,24 +49,8 @@ func TestOnePendingApprovalEverywhere(t *testing.T) {
 		AppTokenFile: file(slacktest.AppToken), BotTokenFile: file(slacktest.BotToken), APIURL: sl.APIURL(),
 		Channels: slack.Channels{Default: channel}, Users: []slack.User{{ID: slackAnn, Name: "ann"}, {ID: slackBob, Name: "bob"}},
 	}
-	addr := make(chan string, 1)
-	s, err := app.NewServer(t.Context(), app.ServerOptions{
-		Load: func() (app.Config, error) { return cfg, cfg.Validate() }, App: app.StageCase("k8s-service-selector"),
-		Ready: func(main, _ net.Addr) { addr <- "http://" + main.String() },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	at := <-addr
+	s := apptest.Serve(t, app.ServerOptions{Load: func() (app.Config, error) { return cfg, cfg.Validate() }, App: app.StageCase("k8s-service-selector")})
+	at := s.URL
 
 	// until waits for something that another part of the server brings about.
 	until := func(what string, ok func() bool) {

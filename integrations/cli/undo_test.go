@@ -3,7 +3,6 @@ package cli_test
 import (
 	"bytes"
 	"context"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +17,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
 	"github.com/gumshoe-ai/gumshoe/integrations/api/client"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 	"github.com/gumshoe-ai/gumshoe/integrations/cli"
 )
 
@@ -43,9 +43,8 @@ func TestUndoThroughAServer(t *testing.T) {
 	cfg.Store.Dir = t.TempDir()
 	cfg.Server.Listen, cfg.Server.Execute = "127.0.0.1:0", true
 	cfg.Server.Auth.Tokens = []access.TokenConfig{{Name: "ann", Role: "approver", File: token}}
-	addr := make(chan string, 1)
 	var w *world.World
-	s, err := app.NewServer(t.Context(), app.ServerOptions{
+	at := apptest.Serve(t, app.ServerOptions{
 		Load: func() (app.Config, error) { return cfg, cfg.Validate() },
 		App: func(ctx context.Context, cfg app.Config) (*app.App, error) {
 			f, err := app.NewFactory(cfg)
@@ -56,21 +55,7 @@ func TestUndoThroughAServer(t *testing.T) {
 			w = staged
 			return a, err
 		},
-		Ready: func(main, _ net.Addr) { addr <- "http://" + main.String() },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	at := <-addr
+	}).URL
 	c, err := client.New(client.Config{URL: at, TokenFile: token})
 	if err != nil {
 		t.Fatal(err)

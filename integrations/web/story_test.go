@@ -1,10 +1,8 @@
 package web_test
 
 import (
-	"context"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -18,6 +16,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
 	"github.com/gumshoe-ai/gumshoe/integrations/alertmanager"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 )
 
 const hookToken = "hook-token-of-more-than-20-characters"
@@ -77,31 +76,7 @@ func office(t *testing.T, id string, model *llmtest.Server) *running {
 	s.Listen, s.Execute = "127.0.0.1:0", true
 	s.Auth.Tokens = people(t)
 	s.Alertmanager = &alertmanager.Config{Auth: alertmanager.AuthConfig{BearerTokenFile: secret(t, hookToken)}, RecheckEvery: access.Duration(time.Second)}
-	addr := make(chan string, 1)
-	srv, err := app.NewServer(t.Context(), app.ServerOptions{
-		Load: func() (app.Config, error) { return cfg, cfg.Validate() }, App: app.StageCase(id),
-		Ready: func(main, _ net.Addr) { addr <- "http://" + main.String() },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- srv.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	select {
-	case url := <-addr:
-		return &running{t, url}
-	case err := <-done:
-		done <- err
-		t.Fatalf("the server does not serve: %v", err)
-	}
-	return nil
+	return &running{t, apptest.Serve(t, app.ServerOptions{Load: func() (app.Config, error) { return cfg, cfg.Validate() }, App: app.StageCase(id)}).URL}
 }
 
 // alert posts what Alertmanager posts of one alert about a pod.

@@ -29,6 +29,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/evals/cluster/scenario"
 	"github.com/gumshoe-ai/gumshoe/integrations/api/client"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 )
 
 // patience is how long a test waits for the cluster to do one thing.
@@ -245,10 +246,8 @@ func (c *cluster) serve(t *testing.T, r release, p pod) office {
 	if err != nil {
 		t.Fatal(err)
 	}
-	type addrs struct{ main, metrics net.Addr }
-	ready := make(chan addrs, 1)
-	s, err := app.NewServer(t.Context(), app.ServerOptions{
-		Load: load, Ready: func(main, metrics net.Addr) { ready <- addrs{main, metrics} },
+	s := apptest.Serve(t, app.ServerOptions{
+		Load: load,
 		Listen: func(network, addr string) (net.Listener, error) {
 			host, _, err := net.SplitHostPort(addr)
 			if err != nil {
@@ -257,30 +256,7 @@ func (c *cluster) serve(t *testing.T, r release, p pod) office {
 			return net.Listen(network, net.JoinHostPort(host, "0"))
 		},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	select {
-	case a := <-ready:
-		at := func(a net.Addr) string {
-			_, port, _ := net.SplitHostPort(a.String())
-			return "http://127.0.0.1:" + port
-		}
-		return office{main: at(a.main), metrics: at(a.metrics), cfg: cfg}
-	case err := <-done:
-		done <- nil
-		t.Fatalf("the server does not serve: %v", err)
-	}
-	return office{}
+	return office{main: s.URL, metrics: s.Metrics, cfg: cfg}
 }
 
 // status asks for a page with a bearer token, none when it is empty.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/integrations/alertmanager"
 	"github.com/gumshoe-ai/gumshoe/integrations/api/client"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 	"github.com/gumshoe-ai/gumshoe/integrations/slack"
 	"github.com/gumshoe-ai/gumshoe/integrations/slack/slacktest"
 )
@@ -83,29 +83,7 @@ func openOffice(t *testing.T, c *clinic) *office {
 // serve runs the server until the test ends.
 func (o *office) serve(t *testing.T) {
 	t.Helper()
-	addr := make(chan string, 1)
-	s, err := app.NewServer(t.Context(), app.ServerOptions{
-		Load:  func() (app.Config, error) { return o.cfg, o.cfg.Validate() },
-		Ready: func(main, _ net.Addr) { addr <- "http://" + main.String() },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	select {
-	case o.url = <-addr:
-	case err := <-done:
-		done <- err
-		t.Fatalf("the server does not serve: %v", err)
-	}
+	o.url = apptest.Serve(t, app.ServerOptions{Load: func() (app.Config, error) { return o.cfg, o.cfg.Validate() }}).URL
 }
 
 // client signs in as somebody.
