@@ -158,17 +158,7 @@ func (c *cluster) install(t *testing.T, name, namespace string, vals map[string]
 // soon waits until something holds.
 func soon(t *testing.T, what string, holds func(context.Context) (bool, error)) {
 	t.Helper()
-	end := time.Now().Add(patience)
-	for {
-		ok, err := holds(t.Context())
-		if ok {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within %s: %v", what, patience, err)
-		}
-		time.Sleep(200 * time.Millisecond)
-	}
+	controlplane.Soon(t, patience, what, holds)
 }
 
 // admitted waits until the controllers have made the pods, which the restricted level then

@@ -46,8 +46,8 @@ type office struct {
 	url    string
 }
 
-// openHospital is a clinic in which the executor may change things.
-func openHospital(t *testing.T, o controlplane.Options) *clinic {
+// openClinicWithExecutor is a clinic in which the executor may change things.
+func openClinicWithExecutor(t *testing.T, o controlplane.Options) *clinic {
 	t.Helper()
 	c := openClinic(t, o)
 	c.grant(t, executorAccount, "", rbacv1.PolicyRule{APIGroups: []string{"*"}, Resources: []string{"*"}, Verbs: []string{"*"}})

@@ -34,17 +34,17 @@ const killsAStory = 2
 // that nobody disturbed.
 func TestKilledServer(t *testing.T) {
 	t.Parallel()
-	c := openHospital(t, controlplane.Options{})
+	c := openClinicWithExecutor(t, controlplane.Options{})
 	tell := func(t *testing.T, namespace string, deaths ...int) (ending, *replica) {
 		t.Helper()
-		o := openPatient(t, c)
+		o := openQuickOffice(t, c)
 		port := freePort(t)
-		r := o.hire(t, o.cfg, port)
+		r := o.replica(t, o.cfg, port)
 		r.deaths = deaths
 		o.url = balance(t, port)
-		r.work(t)
+		r.run(t)
 		got := o.story(t, namespace)
-		r.dismiss()
+		r.end()
 		return got, r
 	}
 	want, calm := tell(t, "calm")
@@ -81,8 +81,8 @@ func TestKilledServer(t *testing.T) {
 	}
 }
 
-// openPatient is an office whose people and parts try again soon.
-func openPatient(t *testing.T, c *clinic) *office {
+// openQuickOffice is an office whose people and parts try again soon.
+func openQuickOffice(t *testing.T, c *clinic) *office {
 	t.Helper()
 	o := openOffice(t, c)
 	o.slack.Redeliver = time.Second
@@ -104,7 +104,7 @@ func same(t *testing.T, want, got ending, died []string) {
 // come back, the end is the one of a story that nobody disturbed.
 func TestLostReplica(t *testing.T) {
 	t.Parallel()
-	c := openHospital(t, controlplane.Options{})
+	c := openClinicWithExecutor(t, controlplane.Options{})
 	// The key that signs approvals is one for all, as a mounted Secret is.
 	key := filepath.Join(t.TempDir(), "approval.key")
 	if _, err := approval.CreateKey(key); err != nil {
@@ -112,7 +112,7 @@ func TestLostReplica(t *testing.T) {
 	}
 	tell := func(t *testing.T, namespace string, dice *rand.Rand, death int, back bool) (ending, []*replica, []string) {
 		t.Helper()
-		o := openPatient(t, c)
+		o := openQuickOffice(t, c)
 		nodes, urls := threeNodes(t)
 		var rs []*replica
 		var ports []int
@@ -123,7 +123,7 @@ func TestLostReplica(t *testing.T) {
 			// Three processes that sync on one disk are slow: nobody loses a lease but the dead.
 			cfg.Server.Queue.Lease = app.Duration(4 * time.Second)
 			ports = append(ports, freePort(t))
-			rs = append(rs, o.hire(t, cfg, ports[len(ports)-1]))
+			rs = append(rs, o.replica(t, cfg, ports[len(ports)-1]))
 		}
 		// The first of them that comes to the point dies there, and a node with it.
 		var lost []string
@@ -132,8 +132,8 @@ func TestLostReplica(t *testing.T) {
 			if death == 0 {
 				break
 			}
-			r.lot, r.deaths, r.forsaken = lot, []int{death}, !back
-			r.buried = func(point string) {
+			r.lot, r.deaths, r.stayDead = lot, []int{death}, !back
+			r.onDeath = func(point string) {
 				gone := nodes[dice.IntN(len(nodes))]
 				gone.kill()
 				lost = append(lost, point, gone.opts.Name)
@@ -146,11 +146,11 @@ func TestLostReplica(t *testing.T) {
 		}
 		o.url = balance(t, ports...)
 		for _, r := range rs {
-			r.work(t)
+			r.run(t)
 		}
 		got := o.story(t, namespace)
 		for _, r := range rs {
-			r.dismiss()
+			r.end()
 		}
 		return got, rs, lost
 	}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -208,17 +207,7 @@ func (c *clinic) writesOf(t *testing.T, whose func(user string) bool) []string {
 // soon waits until something holds.
 func soon(t *testing.T, what string, holds func(context.Context) (bool, error)) {
 	t.Helper()
-	end := time.Now().Add(patience)
-	for {
-		ok, err := holds(t.Context())
-		if ok {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%s: not within %s: %v", what, patience, err)
-		}
-		time.Sleep(200 * time.Millisecond)
-	}
+	controlplane.Soon(t, patience, what, holds)
 }
 
 // A claim that no device satisfies: from the question to a pod that the real

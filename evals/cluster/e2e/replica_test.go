@@ -50,7 +50,7 @@ func TestReplica(t *testing.T) {
 	var n atomic.Int64
 	at := func(name string) {
 		if _, err := fmt.Fprintln(points, name); err != nil {
-			panic(err)
+			t.Errorf("the point %s is not noted: %v", name, err)
 		}
 		if n.Add(1) == death && drawn(os.Getenv(replicaLot)) {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
@@ -95,7 +95,8 @@ func drawn(lot string) bool {
 	return err == nil && f.Close() == nil
 }
 
-// mortalStore names the points before and after everything that is written.
+// mortalStore names the points before and after what is written, but for leases that are
+// extended, as often as time goes by, or given back.
 type mortalStore struct {
 	store.Store
 	at func(string)
@@ -148,10 +149,10 @@ type replica struct {
 	deaths []int
 	// lot is a file that several replicas share of which one is to die.
 	lot string
-	// buried is told of each death; it may be nil.
-	buried func(point string)
-	// forsaken leaves it dead.
-	forsaken bool
+	// onDeath is told of each death; it may be nil.
+	onDeath func(point string)
+	// stayDead leaves it dead.
+	stayDead bool
 
 	stop chan struct{}
 	done chan struct{}
@@ -159,8 +160,8 @@ type replica struct {
 	died []string
 }
 
-// hire writes the configuration of a server that listens on a port.
-func (o *office) hire(t *testing.T, cfg app.Config, port int) *replica {
+// replica writes the configuration of a server that listens on a port.
+func (o *office) replica(t *testing.T, cfg app.Config, port int) *replica {
 	t.Helper()
 	dir := t.TempDir()
 	cfg.Server.Listen = fmt.Sprintf("127.0.0.1:%d", port)
@@ -185,8 +186,8 @@ func (r *replica) passed() []string {
 	return out
 }
 
-// work runs it until the test ends or dismiss is called.
-func (r *replica) work(t *testing.T) {
+// run starts it, and again after each death, until the test ends or end is called.
+func (r *replica) run(t *testing.T) {
 	t.Helper()
 	deaths := r.deaths
 	begin := func() (*process, error) {
@@ -222,10 +223,10 @@ func (r *replica) work(t *testing.T) {
 			all := r.passed()
 			point := fmt.Sprintf("%d %s", deaths[0], all[len(all)-1])
 			r.died, deaths = append(r.died, point), deaths[1:]
-			if r.buried != nil {
-				r.buried(point)
+			if r.onDeath != nil {
+				r.onDeath(point)
 			}
-			if r.forsaken {
+			if r.stayDead {
 				return
 			}
 			if p, err = begin(); err != nil {
@@ -234,11 +235,11 @@ func (r *replica) work(t *testing.T) {
 			}
 		}
 	}()
-	t.Cleanup(func() { r.dismiss() })
+	t.Cleanup(func() { r.end() })
 }
 
-// dismiss ends it as a rollout does, and waits.
-func (r *replica) dismiss() {
+// end ends it as a rollout does, and waits.
+func (r *replica) end() {
 	select {
 	case <-r.stop:
 	default:

@@ -22,7 +22,7 @@ import (
 // and approve in the thread; the executor mends the cluster, and the alert ends by itself.
 func TestStory(t *testing.T) {
 	t.Parallel()
-	o := openOffice(t, openHospital(t, controlplane.Options{}))
+	o := openOffice(t, openClinicWithExecutor(t, controlplane.Options{}))
 	o.serve(t)
 	got := o.story(t, "story")
 	t.Logf("%+v", got)
