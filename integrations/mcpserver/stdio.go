@@ -24,7 +24,8 @@ import (
 // A line that is no message is answered with an error and does not end the
 // conversation. The end of the input is the ordinary end and no error: what was asked
 // before it is answered first, for as long as a call may wait (see Config.Wait), so that
-// a here-document is served too. When ctx ends first, a read of in that is under way is left behind: nothing can interrupt it.
+// a here-document is served too. When ctx ends first, a read of in that is under way is
+// left behind: nothing can interrupt it.
 func (s *Server) Serve(ctx context.Context, in io.Reader, out io.Writer) error {
 	ctx = access.With(ctx, access.Identity{Role: access.Asker, Local: true})
 	open := newPending()

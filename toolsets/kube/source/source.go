@@ -101,5 +101,6 @@ func (s *Source) Ref(group, kind, namespace, name string) incident.Ref {
 	return incident.Ref{Cluster: s.cluster, Group: group, Kind: kind, Namespace: namespace, Name: name}
 }
 
-// Limits lists the reads the API server has refused since a moment, so that an answer can say what it could not see. The order is stable.
+// Limits lists the reads the API server has refused since a moment, so that an answer
+// can say what it could not see. The order is stable.
 func (s *Source) Limits(since time.Time) []incident.Gap { return s.unseen.Since(since) }
