@@ -37,7 +37,9 @@ type service struct {
 
 	mu    sync.Mutex
 	plans int
-	says  int
+	// planned gives the last plan of each investigation.
+	planned map[string]string
+	says    int
 }
 
 type noTrail struct{}
@@ -45,7 +47,7 @@ type noTrail struct{}
 func (noTrail) Note(context.Context, string, string, string, string, any) error { return nil }
 
 func newService(st *file.Store) *service {
-	s := &service{store: st, book: &session.Book{Journal: st, Cluster: "lab"}, desk: &planner.Desk{Journal: st, Trail: noTrail{}, Now: time.Now}, report: pendingReport, needed: 1, risk: incident.RiskLow, diff: "- replicas: 1\n+ replicas: 2\n", ttl: time.Hour}
+	s := &service{store: st, book: &session.Book{Journal: st, Cluster: "lab"}, desk: &planner.Desk{Journal: st, Trail: noTrail{}, Now: time.Now}, planned: map[string]string{}, report: pendingReport, needed: 1, risk: incident.RiskLow, diff: "- replicas: 1\n+ replicas: 2\n", ttl: time.Hour}
 	s.worker = &session.Worker{Book: s.book, Queue: st, Investigate: s.investigate, Concurrency: 4}
 	return s
 }
@@ -177,11 +179,30 @@ func (s *service) Plan(ctx context.Context, id string) (planner.Record, error) {
 	return s.desk.Load(ctx, id)
 }
 
+// Propose makes one plan of an investigation, whoever asks for it and however often, as
+// long as something may come of it: also after a process that ended while it asked.
 func (s *service) Propose(ctx context.Context, a session.PlanAsk) (planner.Record, error) {
 	s.mu.Lock()
-	s.plans++
-	id := fmt.Sprintf("plan-%d", s.plans)
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	id := s.planned[a.Run]
+	rec, err := s.desk.Load(ctx, id)
+	switch {
+	case id == "" || err == nil && !rec.Stands():
+		s.plans++
+		id = fmt.Sprintf("plan-%d", s.plans)
+		s.planned[a.Run] = id
+		rec, err = s.file(ctx, a, id)
+	case errors.Is(err, store.ErrNotFound):
+		rec, err = s.file(ctx, a, id)
+	}
+	if err != nil {
+		return rec, err
+	}
+	_, err = s.book.AddPlan(ctx, a.Session, id)
+	return rec, err
+}
+
+func (s *service) file(ctx context.Context, a session.PlanAsk, id string) (planner.Record, error) {
 	web := incident.Ref{Cluster: "lab", Kind: "Deployment", Namespace: "train", Name: "web"}
 	p := incident.Plan{
 		Version: incident.PlanVersion, ID: id, Title: "Ask for an H100 in train/llama-gpu", Cluster: "lab", ClusterUID: "u1", Investigation: a.Run, Author: "gumshoe", Requester: a.By,
@@ -195,12 +216,7 @@ func (s *service) Propose(ctx context.Context, a session.PlanAsk) (planner.Recor
 		Verify: []incident.Check{{Kind: "rollout_complete", Subject: web, Say: "the rollout is complete", Within: 60}},
 		Blast:  incident.Blast{PodCount: 1, Pods: []incident.Ref{web}, GPUs: 1, GPUHours: 2},
 	}
-	rec, err := s.desk.File(ctx, p, incident.Decision{Verdict: incident.AskOne, Approvers: s.needed}, "")
-	if err != nil {
-		return rec, err
-	}
-	_, err = s.book.AddPlan(ctx, a.Session, id)
-	return rec, err
+	return s.desk.File(ctx, p, incident.Decision{Verdict: incident.AskOne, Approvers: s.needed}, "")
 }
 
 func (s *service) Say(ctx context.Context, id, word, comment string, by incident.Person) (planner.Record, error) {
@@ -217,7 +233,8 @@ func (s *service) Say(ctx context.Context, id, word, comment string, by incident
 	s.mu.Unlock()
 	rec, err = s.desk.Speak(ctx, incident.Approval{Plan: id, Digest: rec.Digest, Word: word, By: by, At: time.Now(), Comment: comment, Nonce: fmt.Sprint(n)})
 	if err == nil && word == incident.Approved && rec.Brief().Approvals >= s.needed {
-		err = s.execute(ctx, id, by)
+		// The executor does not end with the process that the button was pressed in.
+		err = s.execute(context.WithoutCancel(ctx), id, by)
 	}
 	return rec, err
 }
