@@ -20,7 +20,9 @@ type Redactor struct {
 
 	shapes []shape
 	keyed  *regexp.Regexp
-	names  *regexp.Regexp
+	// hints are what every match of keyed holds one of, in lower case.
+	hints []string
+	names *regexp.Regexp
 }
 
 // shape is a credential that is known by its form.
@@ -66,6 +68,7 @@ func New() *Redactor {
 			s("docker-auth", "auth", `"auth"\s*:\s*"([A-Za-z0-9+/=]{8,})"`, 1),
 		},
 		keyed: regexp.MustCompile(`(?i)((?:^|[^a-z0-9])["']?[a-z0-9_.-]*(?:` + telling + `)["']?\s*(?:=|:\s|:["'])\s*)("(?:[^"\\]|\\.)+"|'[^']+'|[^\s"',;}&]+)`),
+		hints: []string{"passw", "passphrase", "pwd", "secret", "key", "token", "string", "credential"},
 		names: regexp.MustCompile(`(?i)(?:^|[^a-z0-9]|_)(?:` + telling + `)$`),
 	}
 }
@@ -104,13 +107,13 @@ func (r *Redactor) String(s string) string {
 		}
 	}
 	r.mu.RUnlock()
-	lower := strings.ToLower(s)
+	lower := folded(s)
 	for _, sh := range r.shapes {
 		if strings.Contains(lower, sh.hint) {
 			s = replace(s, sh)
 		}
 	}
-	if strings.ContainsAny(s, "=:") {
+	if strings.ContainsAny(s, "=:") && holdsAny(lower, r.hints) {
 		s = r.keyed.ReplaceAllStringFunc(s, func(m string) string {
 			g := r.keyed.FindStringSubmatch(m)
 			return g[1] + quoted(g[2])

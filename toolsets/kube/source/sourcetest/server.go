@@ -106,10 +106,15 @@ func (s *Server) add(u *unstructured.Unstructured) {
 	gr := s.kinds[i].gr()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.objects[gr] = append(s.objects[gr], u)
-	slices.SortStableFunc(s.objects[gr], func(a, b *unstructured.Unstructured) int {
-		return strings.Compare(a.GetNamespace()+"/"+a.GetName(), b.GetNamespace()+"/"+b.GetName())
+	key := func(u *unstructured.Unstructured) string { return u.GetNamespace() + "/" + u.GetName() }
+	at := key(u)
+	i, _ = slices.BinarySearchFunc(s.objects[gr], at, func(o *unstructured.Unstructured, at string) int {
+		if key(o) <= at { // behind those of the same name
+			return -1
+		}
+		return 1
 	})
+	s.objects[gr] = slices.Insert(s.objects[gr], i, u)
 }
 
 func toUnstructured(o runtime.Object) (*unstructured.Unstructured, error) {
