@@ -77,7 +77,7 @@ func TestContract(t *testing.T) {
 	c.sessions(turn.Run)
 	c.others(svc, turn.Run)
 	c.refusals()
-	c.outputs(svc.keep)
+	c.outputs(svc.Keep)
 	c.streams(svc, turn.Run)
 
 	// What is left is the default answer alone.

@@ -12,11 +12,11 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/gumshoe-ai/gumshoe/agent/store"
-	"github.com/gumshoe-ai/gumshoe/evals"
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
 	"github.com/gumshoe-ai/gumshoe/integrations/api"
 	"github.com/gumshoe-ai/gumshoe/integrations/api/client"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -27,58 +27,29 @@ const theCase = "k8s-service-selector"
 
 // stage is the real service on the recorded cluster.
 type stage struct {
-	*app.Service
-	keep *app.Keeper
+	apptest.Staged
 	// quiet is another service on the same store, which executes nothing.
 	quiet *app.Service
 }
 
 func staged(t *testing.T) stage {
 	t.Helper()
-	fsys, err := evals.Embedded()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := evals.Find(fsys, theCase)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := app.Defaults()
-	cfg.Store.Dir = t.TempDir()
 	rules := t.TempDir()
 	if err := os.WriteFile(filepath.Join(rules, "roles.yaml"), []byte("settings:\n  roles:\n    admin:\n      users: [root]\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cfg.Policy.Dirs = []string{rules}
-	f, err := app.NewFactory(cfg)
+	s := apptest.Stage(t, theCase, func(c *app.Config, _ *app.ServiceConfig) { c.Policy.Dirs = []string{rules} })
+	quiet, err := app.NewService(s.App, app.ServiceConfig{Keeper: s.Keep})
 	if err != nil {
 		t.Fatal(err)
 	}
-	a, _, err := f.Stage(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = a.Close() })
-	k, err := app.FileKeeper(context.WithoutCancel(t.Context()), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := app.NewService(a, app.ServiceConfig{Keeper: k, Execute: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	quiet, err := app.NewService(a, app.ServiceConfig{Keeper: k})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return stage{s, k, quiet}
+	return stage{s, quiet}
 }
 
 // trip opens the breaker of the cluster of a plan, as an executor does.
 func (s stage) trip(t *testing.T, cluster string) {
 	t.Helper()
-	if _, err := s.keep.Append(t.Context(), app.BreakerSubject(cluster), 0, store.Entry{Type: "breaker.opened"}); err != nil {
+	if _, err := s.Keep.Append(t.Context(), app.BreakerSubject(cluster), 0, store.Entry{Type: "breaker.opened"}); err != nil {
 		t.Fatal(err)
 	}
 }

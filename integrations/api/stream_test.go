@@ -30,7 +30,7 @@ import (
 // journalled writes a run of so many looks with texts of a size, and its end.
 func journalled(t *testing.T, svc stage, run string, looks, size int) {
 	t.Helper()
-	rec := event.NewRecorder(run, time.Now, store.NewRunLog(t.Context(), svc.keep, store.RunLogOptions{Failed: func(err error) { t.Error(err) }}))
+	rec := event.NewRecorder(run, time.Now, store.NewRunLog(t.Context(), svc.Keep, store.RunLogOptions{Failed: func(err error) { t.Error(err) }}))
 	rec.Emit(event.Event{Type: event.RunStarted, Started: &event.Started{Question: incident.Question{Text: "why"}, Model: "offline"}})
 	for i := range looks {
 		rec.Emit(event.Event{Type: event.ToolFinished, Evidence: &incident.Evidence{ID: fmt.Sprintf("E%d", i+1), Tool: "kube_get", Text: strings.Repeat("x", size)}})

@@ -10,62 +10,10 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/session"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
-	"github.com/gumshoe-ai/gumshoe/evals"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 	"github.com/gumshoe-ai/gumshoe/planner"
 )
-
-// staged gives a service on the recorded cluster of a case that reacts.
-func staged(t *testing.T, id string, change func(*app.ServiceConfig)) *app.Service {
-	t.Helper()
-	fsys, err := evals.Embedded()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := evals.Find(fsys, id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := app.Defaults()
-	cfg.Store.Dir = t.TempDir()
-	f, err := app.NewFactory(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, _, err := f.Stage(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = a.Close() })
-	k, err := app.FileKeeper(context.WithoutCancel(t.Context()), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	sc := app.ServiceConfig{Keeper: k, Execute: true}
-	if change != nil {
-		change(&sc)
-	}
-	s, err := app.NewService(a, sc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	return s
-}
-
-// serving runs a service for the time of a test.
-func serving(t *testing.T, s *app.Service) {
-	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-}
 
 // answered asks and waits for the end by the stream of events alone.
 func answered(t *testing.T, s *app.Service, a session.Ask) (session.Session, session.Turn) {
@@ -106,8 +54,7 @@ func answered(t *testing.T, s *app.Service, a session.Ask) (session.Session, ses
 // From a question to a verified fix, through nothing but the service.
 func TestServiceStory(t *testing.T) {
 	t.Parallel()
-	s := staged(t, "k8s-service-selector", nil)
-	serving(t, s)
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	ann := incident.Person{Name: "ann", Groups: []string{"sre"}, Surface: session.Web}
 	se, turn := answered(t, s, session.Ask{Question: incident.Question{Text: "why does service web not answer", Namespace: "shop"}, By: ann, Source: session.Web, Key: "k1"})
 	if turn.State != session.Answered || turn.Outcome != incident.RootCause || !strings.Contains(turn.Headline, "selector") {
@@ -164,7 +111,7 @@ func TestServiceStory(t *testing.T) {
 // before it comes to it.
 func TestServiceTakesUp(t *testing.T) {
 	t.Parallel()
-	s := staged(t, "k8s-service-selector", func(c *app.ServiceConfig) { c.Queue.Grace = app.Duration(time.Nanosecond) })
+	s := apptest.Stage(t, "k8s-service-selector", func(_ *app.Config, c *app.ServiceConfig) { c.Queue.Grace = app.Duration(time.Nanosecond) })
 	se, turn, err := s.Ask(t.Context(), session.Ask{Question: incident.Question{Text: "why does service web not answer", Namespace: "shop"}, Source: session.API})
 	if err != nil {
 		t.Fatal(err)
@@ -189,8 +136,7 @@ func TestServiceTakesUp(t *testing.T) {
 // in a sentence.
 func TestTwoApproversAtOnce(t *testing.T) {
 	t.Parallel()
-	s := staged(t, "k8s-service-selector", nil)
-	serving(t, s)
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	_, turn := answered(t, s, session.Ask{Question: incident.Question{Text: "why does service shop/web have no endpoints?"}, Source: session.API})
 	rec, err := s.Propose(t.Context(), session.PlanAsk{Run: turn.Run, By: incident.Person{Name: "ann", Surface: session.Web}, Source: session.Web})
 	if err != nil {

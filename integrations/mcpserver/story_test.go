@@ -1,7 +1,6 @@
 package mcpserver_test
 
 import (
-	"context"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -12,9 +11,8 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
-	"github.com/gumshoe-ai/gumshoe/evals"
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
-	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 	"github.com/gumshoe-ai/gumshoe/integrations/mcpserver"
 )
 
@@ -35,44 +33,7 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 // and proposes; a person on another surface approves, and the client sees it mended.
 func TestStory(t *testing.T) {
 	t.Parallel()
-	fsys, err := evals.Embedded()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := evals.Find(fsys, "k8s-service-selector")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := app.Defaults()
-	cfg.Store.Dir = t.TempDir()
-	f, err := app.NewFactory(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, _, err := f.Stage(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = a.Close() })
-	k, err := app.FileKeeper(context.WithoutCancel(t.Context()), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	svc, err := app.NewService(a, app.ServiceConfig{Keeper: k, Execute: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- svc.Serve(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-		_ = svc.Close()
-	})
-
+	svc := apptest.Stage(t, "k8s-service-selector").Work(t)
 	srv, err := svc.MCP(mcpserver.Config{}, nil, nil)
 	if err != nil {
 		t.Fatal(err)

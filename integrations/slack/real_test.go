@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
-	"github.com/gumshoe-ai/gumshoe/evals"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 	"github.com/gumshoe-ai/gumshoe/integrations/slack"
 	"github.com/gumshoe-ai/gumshoe/integrations/slack/slacktest"
 )
@@ -22,36 +22,10 @@ var _ slack.Service = (*app.Service)(nil)
 // the server.
 func TestWithTheRealService(t *testing.T) {
 	t.Parallel()
-	fsys, err := evals.Embedded()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := evals.Find(fsys, "k8s-service-selector")
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := app.Defaults()
-	cfg.Store.Dir = t.TempDir()
-	f, err := app.NewFactory(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, _, err := f.Stage(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.Close() //nolint:errcheck // a recording
-	keep, err := app.FileKeeper(context.WithoutCancel(t.Context()), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	svc, err := app.NewService(a, app.ServiceConfig{Keeper: keep, Execute: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer svc.Close() //nolint:errcheck // the test is over
+	staged := apptest.Stage(t, "k8s-service-selector")
+	svc := staged.Work(t)
 	l := newLab(t)
-	s, err := slack.New(slack.Options{Config: l.cfg, Service: svc, Journal: keep, Log: slog.New(slog.NewTextHandler(l.out, nil)), Timing: slack.Timing{Poll: 20 * time.Millisecond, Status: 50 * time.Millisecond}})
+	s, err := slack.New(slack.Options{Config: l.cfg, Service: svc, Journal: staged.Keep, Log: slog.New(slog.NewTextHandler(l.out, nil)), Timing: slack.Timing{Poll: 20 * time.Millisecond, Status: 50 * time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,13 +33,11 @@ func TestWithTheRealService(t *testing.T) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer stop()
-	for _, run := range []func(context.Context) error{svc.Serve, s.Run} {
-		wg.Go(func() {
-			if err := run(ctx); err != nil {
-				t.Error(err)
-			}
-		})
-	}
+	wg.Go(func() {
+		if err := s.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
 	l.until("a websocket", func() bool { return l.slack.Connections() > 0 })
 	ts := l.slack.Say(ann, ops, "", slacktest.Call+" why does service shop/web not answer")
 	answer := l.message(ops, ts, "*Cause*")

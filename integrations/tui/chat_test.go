@@ -17,6 +17,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/session"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 	"github.com/gumshoe-ai/gumshoe/integrations/tui"
 	"github.com/gumshoe-ai/gumshoe/planner"
 )
@@ -26,7 +27,7 @@ const why = "why does service web not answer"
 // planned gives a chat in which a plan waits.
 func planned(t *testing.T, cfg tui.Config) (*terminal, planner.Record) {
 	t.Helper()
-	s := serving(t, staged(t, "k8s-service-selector"))
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	cfg.Service, cfg.Namespace = s, "shop"
 	v := open(t, 100, 40, cfg)
 	v.wait("observe")
@@ -45,7 +46,7 @@ func planned(t *testing.T, cfg tui.Config) (*terminal, planner.Record) {
 // No burst of keys, no paste and no key in a mode that does not act approves a plan.
 func TestStrayKeys(t *testing.T) {
 	t.Parallel()
-	s := serving(t, staged(t, "k8s-service-selector"))
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	v := open(t, 100, 40, tui.Config{Service: s, Namespace: "shop", Question: why})
 	v.answered()
 	v.say("/plan")
@@ -130,7 +131,7 @@ func TestReject(t *testing.T) {
 // with a sentence.
 func TestDecidedElsewhere(t *testing.T) {
 	t.Parallel()
-	s := serving(t, staged(t, "k8s-service-selector"))
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	v := open(t, 100, 40, tui.Config{Service: s, Namespace: "shop", Question: why})
 	v.answered()
 	v.say("/plan")
@@ -159,7 +160,7 @@ func TestDecidedElsewhere(t *testing.T) {
 // A session goes on in another terminal, with what was asked and answered before.
 func TestResume(t *testing.T) {
 	t.Parallel()
-	s := serving(t, staged(t, "k8s-service-selector"))
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	v := open(t, 100, 40, tui.Config{Service: s, Namespace: "shop", Question: why})
 	v.answered()
 	v.say("and is it the selector?")
@@ -224,7 +225,7 @@ func TestExport(t *testing.T) {
 // behind a server, a sentence says what to do.
 func TestExportBundle(t *testing.T) {
 	t.Parallel()
-	svc := serving(t, staged(t, "k8s-service-selector"))
+	svc := apptest.Stage(t, "k8s-service-selector").Work(t)
 	v := open(t, 100, 30, tui.Config{Service: svc, Record: svc.Record, Namespace: "shop", Question: "why does service web not answer"})
 	v.answered()
 	file := filepath.Join(t.TempDir(), "shop.tar.zst")
@@ -279,7 +280,7 @@ func TestCopy(t *testing.T) {
 // Keys of the input: history, its search, several lines, paste.
 func TestInput(t *testing.T) {
 	t.Parallel()
-	s := serving(t, staged(t, "k8s-service-selector"))
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	file := filepath.Join(t.TempDir(), "state", "history")
 	cfg := tui.Config{Service: s, Namespace: "shop", History: file}
 	v := open(t, 100, 30, cfg)
@@ -322,7 +323,7 @@ func TestInput(t *testing.T) {
 // Objects of the cluster complete behind "@" and become the subjects of the question.
 func TestObjects(t *testing.T) {
 	t.Parallel()
-	s := serving(t, staged(t, "k8s-service-selector"))
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	v := open(t, 100, 30, tui.Config{Service: s})
 	v.wait("observe")
 	v.press("what is wrong with @web")
@@ -350,7 +351,7 @@ func TestObjects(t *testing.T) {
 // Every command answers, and a wrong one says what is wrong.
 func TestCommands(t *testing.T) {
 	t.Parallel()
-	s := serving(t, staged(t, "k8s-service-selector"))
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	v := open(t, 120, 50, tui.Config{Service: s, Namespace: "shop", Runbooks: shelf{}})
 	v.wait("observe")
 	for _, step := range []struct{ say, shows, then string }{
@@ -406,7 +407,7 @@ func (shelf) Books(context.Context) ([]tui.Book, error) {
 // Log records become lines of the chat.
 func TestLog(t *testing.T) {
 	t.Parallel()
-	s := serving(t, staged(t, "k8s-service-selector"))
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	log := tui.NewLog(slog.LevelWarn)
 	l := slog.New(log).With("component", "watch").WithGroup("g")
 	v := open(t, 80, 24, tui.Config{Service: s, Log: log})
@@ -431,7 +432,7 @@ func TestLog(t *testing.T) {
 // NO_COLOR leaves no color in what is written; bold and faint may stay.
 func TestNoColor(t *testing.T) {
 	t.Parallel()
-	s := serving(t, staged(t, "k8s-service-selector"))
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	ascii := colorprofile.ASCII
 	v := open(t, 80, 24, tui.Config{Service: s, Namespace: "shop", Question: why, Profile: &ascii, Environ: []string{"NO_COLOR=1"}})
 	v.answered()

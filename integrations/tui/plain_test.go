@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 	"github.com/gumshoe-ai/gumshoe/integrations/tui"
 )
 
@@ -32,7 +33,7 @@ func (b *buffer) String() string {
 // end of the chat. Nothing is redrawn, colored, or approved.
 func TestPipe(t *testing.T) {
 	t.Parallel()
-	s := serving(t, staged(t, "k8s-service-selector"))
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	var out buffer
 	var reports []incident.Report
 	err := tui.Run(t.Context(), tui.Config{
@@ -68,7 +69,7 @@ func TestPipe(t *testing.T) {
 // "yes", in mode act, and only after the question could be read.
 func TestPlainTerminal(t *testing.T) {
 	t.Parallel()
-	s := serving(t, staged(t, "k8s-service-selector"))
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	v := open(t, 100, 200, tui.Config{Service: s, Namespace: "shop", Plain: true, Question: why})
 	v.wait("gumshoe (observe)>")
 	v.press("/plan\n")
@@ -98,7 +99,7 @@ func TestPlainTerminal(t *testing.T) {
 // A dumb terminal gets lines, whatever else was asked for.
 func TestDumb(t *testing.T) {
 	t.Parallel()
-	s := serving(t, staged(t, "k8s-service-selector"))
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	v := open(t, 100, 100, tui.Config{Service: s, Namespace: "shop", FullScreen: true, Environ: []string{"TERM=dumb"}})
 	v.wait("gumshoe (observe)>")
 	v.press("/quit\n")
@@ -112,7 +113,7 @@ func TestConfig(t *testing.T) {
 	t.Parallel()
 	var out buffer
 	in := strings.NewReader("")
-	s := staged(t, "k8s-service-selector")
+	s := apptest.Stage(t, "k8s-service-selector")
 	for name, tc := range map[string]struct {
 		cfg  tui.Config
 		says string

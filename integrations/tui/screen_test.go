@@ -20,8 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
-	"github.com/gumshoe-ai/gumshoe/evals"
-	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 	"github.com/gumshoe-ai/gumshoe/integrations/tui"
 )
 
@@ -29,58 +28,6 @@ var update = flag.Bool("update", false, "write the golden files")
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
-}
-
-// staged gives a real service on the recorded cluster of a case that reacts to writes.
-func staged(t *testing.T, id string, set ...func(*app.Config)) *app.Service {
-	t.Helper()
-	fsys, err := evals.Embedded()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := evals.Find(fsys, id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := app.Defaults()
-	cfg.Store.Dir = t.TempDir()
-	for _, f := range set {
-		f(&cfg)
-	}
-	f, err := app.NewFactory(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, _, err := f.Stage(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = a.Close() })
-	k, err := app.FileKeeper(context.WithoutCancel(t.Context()), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := app.NewService(a, app.ServiceConfig{Keeper: k, Execute: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	return s
-}
-
-// serving runs a service for the time of a test.
-func serving(t *testing.T, s *app.Service) *app.Service {
-	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return s
 }
 
 // clock is a clock that the test moves.
@@ -354,7 +301,7 @@ func (v *terminal) golden(name string, screen func() string) {
 // From a question to a verified fix, with keys only.
 func TestStory(t *testing.T) {
 	t.Parallel()
-	s := serving(t, staged(t, "k8s-service-selector"))
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	v := open(t, 80, 24, tui.Config{Service: s, Namespace: "shop"})
 	v.wait("observe")
 	v.say("why does service web not answer")

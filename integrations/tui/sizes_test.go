@@ -7,6 +7,7 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 	"github.com/gumshoe-ai/gumshoe/integrations/tui"
 )
 
@@ -17,7 +18,7 @@ func TestScreens(t *testing.T) {
 		name := fmt.Sprintf("%dx%d", size[0], size[1])
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := serving(t, staged(t, "k8s-service-selector"))
+			s := apptest.Stage(t, "k8s-service-selector").Work(t)
 			v := open(t, size[0], size[1], tui.Config{Service: s, Namespace: "shop", Version: "v1"})
 			v.wait("observe")
 			v.say("why does service web not answer")
@@ -68,7 +69,7 @@ func TestScreens(t *testing.T) {
 // A window of five rows shows what is asked, what is at work, and where the plan stands.
 func TestFiveRows(t *testing.T) {
 	t.Parallel()
-	s := serving(t, staged(t, "k8s-service-selector"))
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	v := open(t, 30, 5, tui.Config{Service: s, Namespace: "shop", Question: "why does service web not answer"})
 	v.answered()
 	v.say("/plan")
@@ -83,7 +84,7 @@ func TestFiveRows(t *testing.T) {
 // goes to the scrollback.
 func TestFullScreen(t *testing.T) {
 	t.Parallel()
-	s := serving(t, staged(t, "k8s-service-selector"))
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	v := open(t, 80, 24, tui.Config{Service: s, Namespace: "shop", FullScreen: true, Question: "why does service web not answer"})
 	v.wait("/plan makes a plan")
 	v.golden("full", v.screen)
@@ -104,7 +105,7 @@ func TestFullScreen(t *testing.T) {
 // A window that changes its size while an answer stands loses nothing of it.
 func TestResize(t *testing.T) {
 	t.Parallel()
-	s := serving(t, staged(t, "k8s-service-selector"))
+	s := apptest.Stage(t, "k8s-service-selector").Work(t)
 	v := open(t, 80, 24, tui.Config{Service: s, Namespace: "shop", FullScreen: true, Question: "why does service web not answer"})
 	v.wait("/plan makes a plan")
 	for _, size := range [][2]int{{40, 12}, {120, 30}, {20, 5}, {80, 24}} {

@@ -12,6 +12,7 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/llm"
 	"github.com/gumshoe-ai/gumshoe/agent/llm/llmtest"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 	"github.com/gumshoe-ai/gumshoe/integrations/tui"
 )
 
@@ -41,9 +42,9 @@ func TestWords(t *testing.T) {
 			if err := os.WriteFile(key, []byte("key"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			s := serving(t, staged(t, "k8s-service-selector", func(c *app.Config) {
+			s := apptest.Stage(t, "k8s-service-selector", func(c *app.Config, _ *app.ServiceConfig) {
 				c.Model.Name, c.Model.BaseURL, c.Model.APIKeyFile = "openai/scripted", srv.URL, key
-			}))
+			}).Work(t)
 			v := open(t, size[0], size[1], tui.Config{Service: s, Namespace: "shop", Question: "why does service web not answer"})
 			v.wait("openai/scripted thinks")
 			lines := func() []string { return strings.Split(v.screen(), "\n") }

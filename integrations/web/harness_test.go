@@ -1,7 +1,6 @@
 package web_test
 
 import (
-	"context"
 	"crypto/rand"
 	"io"
 	"log/slog"
@@ -19,9 +18,9 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/session"
-	"github.com/gumshoe-ai/gumshoe/evals"
 	"github.com/gumshoe-ai/gumshoe/integrations/access"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 	"github.com/gumshoe-ai/gumshoe/integrations/web"
 )
 
@@ -46,48 +45,13 @@ type house struct {
 // stage starts a server on a case; svc may be changed before it is shown.
 func stage(t *testing.T, id string, wrap func(*app.Service) web.Service) *house {
 	t.Helper()
-	fsys, err := evals.Embedded()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := evals.Find(fsys, id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := app.Defaults()
-	cfg.Store.Dir = t.TempDir()
-	f, err := app.NewFactory(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, _, err := f.Stage(t.Context(), c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = a.Close() })
-	k, err := app.FileKeeper(context.WithoutCancel(t.Context()), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	svc, err := app.NewService(a, app.ServiceConfig{Keeper: k, Execute: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = svc.Close() })
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- svc.Serve(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	staged := apptest.Stage(t, id)
+	svc := staged.Work(t)
 	shown := web.Service(svc)
 	if wrap != nil {
 		shown = wrap(svc)
 	}
-	return &house{t: t, svc: svc, srv: serve(t, shown), keep: k}
+	return &house{t: t, svc: svc, srv: serve(t, shown), keep: staged.Keep}
 }
 
 // people of the tests: vic looks, ann asks, bob and cal approve, root does everything.

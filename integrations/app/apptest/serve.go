@@ -2,7 +2,6 @@
 package apptest
 
 import (
-	"context"
 	"net"
 	"testing"
 
@@ -33,20 +32,10 @@ func Serve(t testing.TB, o app.ServerOptions) Served {
 	if out.Server, err = app.NewServer(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
-	// The context of the test ends before its cleanups: those still talk to the server.
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- out.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
+	done := until(t, out.Run)
 	select {
 	case <-ready:
-	case err := <-done:
-		done <- nil
+	case err := <-done: // closed: the cleanup finds no second error
 		t.Fatalf("the server does not serve: %v", err)
 	}
 	return out
