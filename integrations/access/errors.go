@@ -133,7 +133,7 @@ func asError(ctx context.Context, err error) *Error {
 		return tooLarge(e.Limit)
 	}
 	if e, ok := errors.AsType[*tool.Error](err); ok && e.Kind != tool.Internal && e.Kind != "" {
-		return &Error{Status: statusOf(e.Kind), Code: string(e.Kind), User: e.User, Fix: e.Fix, Err: err}
+		return &Error{Status: StatusOf(e.Kind), Code: string(e.Kind), User: e.User, Fix: e.Fix, Err: err}
 	}
 	if errors.Is(err, context.DeadlineExceeded) {
 		return &Error{Status: http.StatusGatewayTimeout, Code: string(tool.TimedOut), User: "this took longer than the server waits", Err: err}
@@ -145,8 +145,8 @@ func asError(ctx context.Context, err error) *Error {
 	return out
 }
 
-// statusOf maps what kind of look failed to HTTP.
-func statusOf(k tool.Kind) int {
+// StatusOf gives the HTTP status of what kind of look failed.
+func StatusOf(k tool.Kind) int {
 	switch k {
 	case tool.NotFound:
 		return http.StatusNotFound

@@ -282,7 +282,7 @@ func (s *Web) explain(ctx context.Context, err error) (int, problem) {
 		return http.StatusNotFound, problem{Text: "There is nothing under this address.", Fix: "It may have been deleted."}
 	}
 	if e, ok := errors.AsType[*tool.Error](err); ok && e.Kind != tool.Internal {
-		return statusOf(e.Kind), problem{Text: sentence(clean(e.User)), Fix: sentence(clean(e.Fix))}
+		return access.StatusOf(e.Kind), problem{Text: sentence(clean(e.User)), Fix: sentence(clean(e.Fix))}
 	}
 	id := access.RequestID(ctx)
 	s.log.ErrorContext(ctx, "a page failed", "request", id, "error", err)
@@ -291,22 +291,6 @@ func (s *Web) explain(ctx context.Context, err error) (int, problem) {
 		p.Fix = "Its log says more under the request's id " + id + "."
 	}
 	return http.StatusInternalServerError, p
-}
-
-func statusOf(k tool.Kind) int {
-	switch k {
-	case tool.NotFound:
-		return http.StatusNotFound
-	case tool.Forbidden:
-		return http.StatusForbidden
-	case tool.Invalid:
-		return http.StatusBadRequest
-	case tool.Unreachable:
-		return http.StatusBadGateway
-	case tool.TimedOut:
-		return http.StatusGatewayTimeout
-	}
-	return http.StatusNotImplemented
 }
 
 // goTo sends a browser to a page after a form was taken.

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -14,12 +13,7 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/store"
 	"github.com/gumshoe-ai/gumshoe/agent/store/file"
-)
-
-// A test starts its own binary again as another process, with a job.
-const (
-	childJob = "GUMSHOE_TEST_JOB"
-	childDir = "GUMSHOE_TEST_DIR"
+	"github.com/gumshoe-ai/gumshoe/agent/store/storetest"
 )
 
 // child does one job on a directory and gives the exit code.
@@ -91,18 +85,6 @@ func contend(s *file.Store, who string, n int) error {
 	return nil
 }
 
-func command(t *testing.T, job, dir string) *exec.Cmd {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), exe)
-	cmd.Env = append(os.Environ(), childJob+"="+job, childDir+"="+dir)
-	cmd.Stderr = os.Stderr
-	return cmd
-}
-
 // A process that is killed while it writes loses nothing that it was told was
 // taken, leaves no part of an append, and the next goes on behind it.
 func TestKill9(t *testing.T) {
@@ -110,7 +92,7 @@ func TestKill9(t *testing.T) {
 	dir := t.TempDir()
 	acked := uint64(0)
 	for round := range 8 {
-		cmd := command(t, "write", dir)
+		cmd := storetest.Command(t, "write", dir)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -170,7 +152,7 @@ func TestProcessesShare(t *testing.T) {
 	s := open(t, dir)
 	var wg sync.WaitGroup
 	for _, who := range []string{"p", "q"} {
-		cmd := command(t, "contend "+who, dir)
+		cmd := storetest.Command(t, "contend "+who, dir)
 		wg.Go(func() {
 			if err := cmd.Run(); err != nil {
 				t.Errorf("process %s: %v", who, err)
@@ -199,21 +181,4 @@ func TestProcessesShare(t *testing.T) {
 			t.Errorf("%s has %d of %d records", who, next[who], contended)
 		}
 	}
-}
-
-// hold starts a process that is at work on a subject.
-func hold(t *testing.T, dir, subject string) *exec.Cmd {
-	t.Helper()
-	cmd := command(t, "hold "+subject, dir)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "held\n" {
-		t.Fatalf("the process says %q, %v", line, err)
-	}
-	return cmd
 }

@@ -3,7 +3,6 @@ package file_test
 import (
 	"context"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,30 +15,8 @@ import (
 
 // TestMain runs the tests, or, as a child of one of them, what it is told to.
 func TestMain(m *testing.M) {
-	if job := os.Getenv(childJob); job != "" {
-		os.Exit(child(job, os.Getenv(childDir)))
-	}
+	storetest.Main(child)
 	goleak.VerifyTestMain(m)
-}
-
-// clock is moved by hand.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func newClock() *clock { return &clock{now: storetest.Epoch()} }
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
 }
 
 // open opens a directory and closes it at the end of the test.
@@ -60,7 +37,7 @@ func open(t *testing.T, dir string, change ...func(*file.Config)) *file.Store {
 func TestContract(t *testing.T) {
 	t.Parallel()
 	storetest.Run(t, func(t *testing.T) storetest.Bench {
-		dir, c := t.TempDir(), newClock()
+		dir, c := t.TempDir(), storetest.NewClock()
 		again := func(t *testing.T) store.Store {
 			// No waiting for the disk: what is tested is what is there.
 			return open(t, dir, func(cfg *file.Config) { cfg.Now, cfg.Sync = c.Now, func(*os.File) error { return nil } })

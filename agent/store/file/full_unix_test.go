@@ -6,13 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/gumshoe-ai/gumshoe/agent/store"
 	"github.com/gumshoe-ai/gumshoe/agent/store/file"
+	"github.com/gumshoe-ai/gumshoe/agent/store/storetest"
 )
 
 // room is how large a file the filling process may write.
@@ -21,12 +21,8 @@ const room = 256 << 10
 // fill appends until the system refuses to make the file larger, as it does when
 // a disk is full, and checks that it can go on once there is room.
 func fill(s *file.Store) error {
-	signal.Ignore(syscall.SIGXFSZ)
-	var old syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
-		return err
-	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: room, Max: old.Max}); err != nil {
+	roomy, err := storetest.Cramped(room)
+	if err != nil {
 		return err
 	}
 	ctx := context.Background()
@@ -50,10 +46,10 @@ func fill(s *file.Store) error {
 	} else if !errors.Is(err, syscall.EFBIG) {
 		return fmt.Errorf("an output larger than the room: %w", err)
 	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
+	if err := roomy(); err != nil {
 		return err
 	}
-	_, err := s.Append(ctx, "run.full", at, note(0))
+	_, err = s.Append(ctx, "run.full", at, note(0))
 	return err
 }
 
@@ -65,7 +61,7 @@ func note(n int) store.Entry {
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := command(t, "fill", dir).Run(); err != nil {
+	if err := storetest.Command(t, "fill", dir).Run(); err != nil {
 		t.Fatal(err)
 	}
 	n := 0

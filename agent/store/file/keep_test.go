@@ -12,6 +12,7 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/store"
 	"github.com/gumshoe-ai/gumshoe/agent/store/file"
+	"github.com/gumshoe-ai/gumshoe/agent/store/storetest"
 )
 
 func TestOutputs(t *testing.T) {
@@ -60,7 +61,7 @@ func TestOutputs(t *testing.T) {
 }
 
 // runs makes n journals, an hour apart, each with an output of its own.
-func runs(t *testing.T, s *file.Store, c *clock, dir string, n int) {
+func runs(t *testing.T, s *file.Store, c *storetest.Clock, dir string, n int) {
 	t.Helper()
 	for i := range n {
 		subject := fmt.Sprintf("run.%02d", i)
@@ -96,7 +97,7 @@ func have(t *testing.T, s *file.Store, dir string, i int) (journal, output bool)
 // The newest stay, with all they need; what is held stays with all it needs too.
 func TestPrune(t *testing.T) {
 	t.Parallel()
-	dir, c := t.TempDir(), newClock()
+	dir, c := t.TempDir(), storetest.NewClock()
 	s := open(t, dir, func(cfg *file.Config) { cfg.Now = c.Now })
 	runs(t, s, c, dir, 10)
 	mustAppend(t, s, "plan.old", 0, text("1"))
@@ -109,7 +110,7 @@ func TestPrune(t *testing.T) {
 	}
 	// One run is at work, in another process; one that began long ago is appended
 	// to still.
-	worker := hold(t, dir, "run.04")
+	worker := storetest.Held(t, "hold run.04", dir)
 	now := c.Now()
 	if err := os.Chtimes(filepath.Join(dir, "journal", "run.02.jsonl"), now, now); err != nil {
 		t.Fatal(err)
@@ -144,7 +145,7 @@ func TestPrune(t *testing.T) {
 // One call removes a bounded number of journals, the next goes on.
 func TestPruneIsBounded(t *testing.T) {
 	t.Parallel()
-	dir, c := t.TempDir(), newClock()
+	dir, c := t.TempDir(), storetest.NewClock()
 	s := open(t, dir, func(cfg *file.Config) { cfg.Now = c.Now })
 	runs(t, s, c, dir, 100)
 	r := file.Retention{Pattern: store.Runs, Keep: 5}
@@ -165,7 +166,7 @@ func TestPruneIsBounded(t *testing.T) {
 // when it is old.
 func TestPruneOutputs(t *testing.T) {
 	t.Parallel()
-	dir, c := t.TempDir(), newClock()
+	dir, c := t.TempDir(), storetest.NewClock()
 	s := open(t, dir, func(cfg *file.Config) { cfg.Now = c.Now })
 	runs(t, s, c, dir, 4)
 	size := int64(len("output of run.00"))
@@ -237,7 +238,7 @@ func TestHold(t *testing.T) {
 		t.Errorf("marks are left: %v", left)
 	}
 
-	worker := hold(t, dir, "run.a")
+	worker := storetest.Held(t, "hold run.a", dir)
 	held(true)
 	if err := worker.Process.Kill(); err != nil {
 		t.Fatal(err)

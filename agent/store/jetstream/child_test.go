@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -14,12 +13,7 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/store"
 	"github.com/gumshoe-ai/gumshoe/agent/store/jetstream"
-)
-
-// A test starts its own binary again as another process, with a job.
-const (
-	childJob = "GUMSHOE_TEST_JOB"
-	childDir = "GUMSHOE_TEST_DIR"
+	"github.com/gumshoe-ai/gumshoe/agent/store/storetest"
 )
 
 // child does one job on a directory and gives the exit code.
@@ -102,18 +96,6 @@ func writeForever(s *jetstream.Store) error {
 	}
 }
 
-func command(t *testing.T, job, dir string) *exec.Cmd {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), exe)
-	cmd.Env = append(os.Environ(), childJob+"="+job, childDir+"="+dir)
-	cmd.Stderr = os.Stderr
-	return cmd
-}
-
 // acked is what a process said was taken.
 type acked struct {
 	last        uint64
@@ -151,7 +133,7 @@ func TestKill9(t *testing.T) {
 	dir := t.TempDir()
 	a := &acked{doing: map[string]bool{}, done: map[string]bool{}}
 	for round := range 10 {
-		cmd := command(t, "write", dir)
+		cmd := storetest.Command(t, "write", dir)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			t.Fatal(err)
@@ -263,17 +245,7 @@ func checkWork(t *testing.T, s *jetstream.Store, a *acked) {
 func TestBusy(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	cmd := command(t, "hold", dir)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "held\n" {
-		t.Fatalf("the process says %q, %v", line, err)
-	}
+	cmd := storetest.Held(t, "hold", dir)
 	if _, err := jetstream.Open(t.Context(), jetstream.Config{Dir: dir}); !errors.Is(err, store.ErrBusy) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("the second process is told %v", err)
 	}

@@ -233,11 +233,16 @@ func (s *Store) prepare(ctx context.Context) error {
 // ensure makes a stream, or checks the one that is there. Of several requests that make
 // the same stream at once a cluster may leave one without an answer.
 func (s *Store) ensure(ctx context.Context, want jetstream.StreamConfig) error {
+	var said error // by the server: an attempt that ran out of time tells nothing
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		err := s.tryOnce(ctx, func(ctx context.Context) error { return s.tryEnsure(ctx, want) })
+		if said != nil && errors.Is(err, context.DeadlineExceeded) {
+			err = said
+		}
 		if err == nil || ctx.Err() != nil || !temporary(err) {
 			return err
 		}
+		said = err
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,24 +12,6 @@ import (
 	"github.com/gumshoe-ai/gumshoe/agent/store/jetstream"
 	"github.com/gumshoe-ai/gumshoe/agent/store/storetest"
 )
-
-// clock is moved by hand.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
 
 // counted gives every bench a name of its own on a server that they share.
 var counted atomic.Int64
@@ -46,7 +27,7 @@ func bench(slow bool, open func(t *testing.T, cfg jetstream.Config) *jetstream.S
 			return s.(*jetstream.Store).Delete(ctx, subject)
 		}}
 		if !slow {
-			c := &clock{now: storetest.Epoch()}
+			c := storetest.NewClock()
 			cfg.Now, b.Advance = c.Now, c.Advance
 		}
 		b.Again = func(t *testing.T) store.Store { return open(t, cfg) }

@@ -6,13 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/signal"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/gumshoe-ai/gumshoe/agent/store"
 	"github.com/gumshoe-ai/gumshoe/agent/store/jetstream"
+	"github.com/gumshoe-ai/gumshoe/agent/store/storetest"
 )
 
 // room is how large a file the filling process may write.
@@ -25,12 +24,8 @@ func note(n int) store.Entry {
 // fill appends until the system refuses to make a file larger, as it does when a
 // disk is full, and checks that it can go on once there is room.
 func fill(s *jetstream.Store) error {
-	signal.Ignore(syscall.SIGXFSZ)
-	var old syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
-		return err
-	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: room, Max: old.Max}); err != nil {
+	roomy, err := storetest.Cramped(room)
+	if err != nil {
 		return err
 	}
 	ctx := context.Background()
@@ -50,7 +45,7 @@ func fill(s *jetstream.Store) error {
 		at = last
 		fmt.Println("append", at)
 	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
+	if err := roomy(); err != nil {
 		return err
 	}
 	for n := range 3 {
@@ -70,7 +65,7 @@ func fill(s *jetstream.Store) error {
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	out, err := command(t, "fill", dir).Output()
+	out, err := storetest.Command(t, "fill", dir).Output()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,13 +12,13 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"go.uber.org/goleak"
+
+	"github.com/gumshoe-ai/gumshoe/agent/store/storetest"
 )
 
 // TestMain runs the tests, or, as a child of one of them, what it is told to.
 func TestMain(m *testing.M) {
-	if job := os.Getenv(childJob); job != "" {
-		os.Exit(child(job, os.Getenv(childDir)))
-	}
+	storetest.Main(child)
 	flag.Parse()
 	given := map[string]bool{}
 	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
