@@ -149,8 +149,8 @@ func TestNoToolsetServesAnOlderRead(t *testing.T) {
 		"fit":      {"fit-weights-exceed-gpu", "cluster"},
 		"supply":   {"supply-tag-moved", "cluster"},
 	}
-	// Those that a recorded cluster does not have answer every call anew (custom, mcp) or
-	// are held against their own server (loki, in its package).
+	// Those that a recorded cluster does not have (custom, mcp, loki) are held against
+	// servers of their own in their packages.
 	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -117,6 +117,22 @@ func TestCall(t *testing.T) {
 	}
 }
 
+// Nothing is kept: the same question asks the server again.
+func TestEveryCallIsMade(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int64
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintf(w, `{"call":%d}`, calls.Add(1))
+	}))
+	t.Cleanup(srv.Close)
+	ts := tools(t, "- {name: count, description: x, url: "+srv.URL+"}")
+	for n := range 3 {
+		if _, text, err := call(t, ts, `{}`); err != nil || !strings.Contains(text, fmt.Sprintf(`{"call":%d}`, n+1)) {
+			t.Errorf("call %d: %q (%v)", n+1, text, err)
+		}
+	}
+}
+
 func TestReadOnlyPost(t *testing.T) {
 	t.Parallel()
 	var body string

@@ -92,6 +92,10 @@ func testServer() *sdk.Server {
 		return nil, out{strings.Join(os.Environ(), "\n")}, nil
 	})
 	add("issues.search", "x", func(context.Context, in) (*sdk.CallToolResult, out, error) { return nil, out{"found"}, nil })
+	var calls atomic.Int64
+	add("count", "x", func(context.Context, in) (*sdk.CallToolResult, out, error) {
+		return nil, out{fmt.Sprint("call ", calls.Add(1))}, nil
+	})
 	props := map[string]any{}
 	for i := range 2000 {
 		props[fmt.Sprintf("p%d", i)] = map[string]any{"type": "string", "description": "a parameter"}
@@ -104,7 +108,7 @@ func testServer() *sdk.Server {
 	return s
 }
 
-const listedTools = "[{name: echo, effect: read}, {name: fails, effect: read}, {name: hangs, effect: probe}, {name: big, effect: read}, {name: mixed, effect: read}, {name: env, effect: read}, {name: issues.search, effect: read, as: issues_search, description: Finds issues.}, {name: huge, effect: read}, {name: foreign, effect: read}, {name: gone, effect: read}]"
+const listedTools = "[{name: echo, effect: read}, {name: fails, effect: read}, {name: hangs, effect: probe}, {name: big, effect: read}, {name: mixed, effect: read}, {name: env, effect: read}, {name: count, effect: read}, {name: issues.search, effect: read, as: issues_search, description: Finds issues.}, {name: huge, effect: read}, {name: foreign, effect: read}, {name: gone, effect: read}]"
 
 func spec(t testing.TB, text string) mcp.Spec {
 	t.Helper()
@@ -184,7 +188,7 @@ func TestStdioServer(t *testing.T) {
 			t.Errorf("%+v", i)
 		}
 	}
-	if want := "mcp_it_echo mcp_it_fails mcp_it_hangs mcp_it_big mcp_it_mixed mcp_it_env mcp_it_issues_search"; strings.Join(names, " ") != want {
+	if want := "mcp_it_echo mcp_it_fails mcp_it_hangs mcp_it_big mcp_it_mixed mcp_it_env mcp_it_count mcp_it_issues_search"; strings.Join(names, " ") != want {
 		t.Errorf("offered: %v", names)
 	}
 	var limits []string
@@ -317,6 +321,21 @@ func TestWithoutAModelNothingIsStarted(t *testing.T) {
 	// Who asks for a tool by name gets it.
 	if len(ts.Tools()) != 1 || ts.Status(t.Context()).State != tool.Ready {
 		t.Error("the tool that is asked for is not there")
+	}
+}
+
+// Nothing is kept: the same question asks the server again.
+func TestEveryCallIsMade(t *testing.T) {
+	t.Parallel()
+	ts, _ := stdio(t, "good", "")
+	if st := ts.Status(t.Context()); st.State != tool.Ready {
+		t.Fatalf("%+v", st)
+	}
+	for n := range 3 {
+		want := fmt.Sprint("call ", n+1)
+		if res, err := call(t, ts, "mcp_it_count", `{"text":"x"}`); err != nil || !strings.Contains(res.Text, want) {
+			t.Errorf("%q (%v), not %q", res.Text, err, want)
+		}
 	}
 }
 
