@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/dynamic"
 
+	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/evals"
 )
 
@@ -202,7 +203,7 @@ func (w *World) Ask(ctx context.Context, s evals.Standing) (string, error) {
 		}
 		return "", nil
 	}
-	have, ok := at(u.Object, s.Path)
+	have, ok := incident.ParsePath(s.Path).In(u.Object)
 	text := plain(have)
 	switch {
 	case !ok && s.Value == "" || ok && text == s.Value && s.Value != "":
@@ -225,80 +226,10 @@ func plain(v any) string {
 	return string(raw)
 }
 
-// at gives the value at a path such as spec.containers[0].image or
-// metadata.labels.app\.kubernetes\.io/name.
-func at(v any, path string) (any, bool) {
-	for _, name := range names(path) {
-		switch t := v.(type) {
-		case map[string]any:
-			next, ok := t[name]
-			if !ok {
-				return nil, false
-			}
-			v = next
-		case []any:
-			var i int
-			if n, err := fmt.Sscanf(name, "%d", &i); n != 1 || err != nil || i < 0 || i >= len(t) {
-				return nil, false
-			}
-			v = t[i]
-		default:
-			return nil, false
-		}
-	}
-	return v, true
-}
-
-// names cuts a path at dots and brackets; \. is a dot in a name.
-func names(path string) []string {
-	var out []string
-	var b strings.Builder
-	flush := func() {
-		if b.Len() > 0 {
-			out = append(out, b.String())
-			b.Reset()
-		}
-	}
-	for i := 0; i < len(path); i++ {
-		switch c := path[i]; {
-		case c == '\\' && i+1 < len(path):
-			i++
-			b.WriteByte(path[i])
-		case c == '.' || c == '[' || c == ']':
-			flush()
-		default:
-			b.WriteByte(c)
-		}
-	}
-	flush()
-	return out
-}
-
 // Put puts a value at a path of a document; what leads there has to be there.
 func Put(doc any, path string, value any) error {
-	steps := names(path)
-	if len(steps) == 0 {
-		return fmt.Errorf("path %q names nothing", path)
+	if !incident.ParsePath(path).Put(doc, value) {
+		return fmt.Errorf("path %q: there is no place for it", path)
 	}
-	last := steps[len(steps)-1]
-	above := doc
-	for _, n := range steps[:len(steps)-1] {
-		next, ok := at(above, strings.ReplaceAll(n, ".", `\.`))
-		if !ok {
-			return fmt.Errorf("path %q: there is no %s", path, n)
-		}
-		above = next
-	}
-	switch t := above.(type) {
-	case map[string]any:
-		t[last] = value
-		return nil
-	case []any:
-		var i int
-		if n, err := fmt.Sscanf(last, "%d", &i); n == 1 && err == nil && i >= 0 && i < len(t) {
-			t[i] = value
-			return nil
-		}
-	}
-	return fmt.Errorf("path %q: there is no place for %s", path, last)
+	return nil
 }

@@ -133,7 +133,7 @@ func field(ctx context.Context, k *Checker, c incident.Check) (incident.Verdict,
 		return v, saw
 	}
 	path, want := c.Params["path"], c.Params["value"]
-	have, ok := at(o.Object, path)
+	have, ok := incident.ParsePath(path).In(o.Object)
 	text := "not set"
 	if ok {
 		text = plain(have)
@@ -156,61 +156,12 @@ func plain(v any) string {
 	return string(raw)
 }
 
-// at gives the value at a path such as spec.template.spec.containers[0].image or
-// metadata.labels.app\.kubernetes\.io/name.
-func at(v any, path string) (any, bool) {
-	for _, name := range split(path) {
-		switch t := v.(type) {
-		case map[string]any:
-			next, ok := t[name]
-			if !ok {
-				return nil, false
-			}
-			v = next
-		case []any:
-			var i int
-			if n, err := fmt.Sscanf(name, "%d", &i); n != 1 || err != nil || i < 0 || i >= len(t) {
-				return nil, false
-			}
-			v = t[i]
-		default:
-			return nil, false
-		}
-	}
-	return v, true
-}
-
-// split cuts a path at dots and brackets; \. is a dot in a name.
-func split(path string) []string {
-	var out []string
-	var b strings.Builder
-	flush := func() {
-		if b.Len() > 0 {
-			out = append(out, b.String())
-			b.Reset()
-		}
-	}
-	for i := 0; i < len(path); i++ {
-		switch c := path[i]; {
-		case c == '\\' && i+1 < len(path):
-			i++
-			b.WriteByte(path[i])
-		case c == '.' || c == '[' || c == ']':
-			flush()
-		default:
-			b.WriteByte(c)
-		}
-	}
-	flush()
-	return out
-}
-
 func condition(ctx context.Context, k *Checker, c incident.Check) (incident.Verdict, string) {
 	o, v, saw := k.object(ctx, c.Subject)
 	if v != "" {
 		return v, saw
 	}
-	list, _ := at(o.Object, "status.conditions")
+	list, _ := incident.ParsePath("status.conditions").In(o.Object)
 	conditions, _ := list.([]any)
 	for _, e := range conditions {
 		m, _ := e.(map[string]any)

@@ -24,7 +24,7 @@ func rollout(ctx context.Context, k *Checker, c incident.Check) (incident.Verdic
 	if v != "" {
 		return v, saw
 	}
-	if seen, ok := at(o.Object, "status.observedGeneration"); ok {
+	if seen, ok := incident.ParsePath("status.observedGeneration").In(o.Object); ok {
 		if n, _ := seen.(int64); n < o.GetGeneration() {
 			return incident.Fail, fmt.Sprintf("%s: its controller has not seen the change yet", c.Subject)
 		}
