@@ -46,6 +46,8 @@ var (
 	ErrNotFound = errors.New("not in the journal")
 	// ErrBusy: another process holds what is needed.
 	ErrBusy = errors.New("busy")
+	// ErrFull: the disk or the server below takes no more; what was kept is there.
+	ErrFull = errors.New("there is no room")
 	// ErrClosed: the store was closed.
 	ErrClosed = errors.New("the store is closed")
 )

@@ -67,7 +67,7 @@ func TestContract(t *testing.T) {
 	r := server(t, svc, api.Config{}, nil)
 	c := newContract(t, r)
 	c.cancelled() // nobody works on questions yet
-	working(t, svc)
+	svc.Work(t)
 	ann := r.as(t, "ann", nil)
 
 	_, turn := answered(t, ann, session.Ask{Question: incident.Question{Text: "why does service web not answer", Namespace: "shop"}})

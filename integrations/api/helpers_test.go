@@ -54,20 +54,6 @@ func (s stage) trip(t *testing.T, cluster string) {
 	}
 }
 
-// working runs the queue of a service for the time of a test.
-func working(t *testing.T, s stage) {
-	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-}
-
 // crew are the people of the tests, each with a static token: name and role.
 func crew() map[string]access.Role {
 	return map[string]access.Role{

@@ -283,6 +283,8 @@ func answer(err error) error {
 		return &tool.Error{Kind: tool.NotFound, User: err.Error(), Err: err}
 	case errors.Is(err, store.ErrInvalid):
 		return &tool.Error{Kind: tool.Invalid, User: err.Error(), Err: err}
+	case errors.Is(err, store.ErrFull):
+		return &access.Error{Status: http.StatusInsufficientStorage, Code: "no_room", User: "the server's store has no room: this was not kept", Fix: "somebody who runs the server has to make room; then send it again", Err: err}
 	case errors.Is(err, store.ErrClosed), errors.Is(err, store.ErrBusy):
 		return &access.Error{Status: http.StatusServiceUnavailable, User: "the journal cannot be used at the moment", Fix: "try again", RetryAfter: time.Second, Err: err}
 	case errors.Is(err, context.Canceled):

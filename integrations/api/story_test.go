@@ -1,12 +1,15 @@
 package api_test
 
 import (
+	"context"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/gumshoe-ai/gumshoe/agent/event"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/session"
+	"github.com/gumshoe-ai/gumshoe/agent/store"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/integrations/api"
 	"github.com/gumshoe-ai/gumshoe/integrations/api/client"
@@ -59,7 +62,7 @@ func answered(t *testing.T, c *client.Client, a session.Ask) (session.Session, s
 func TestStory(t *testing.T) {
 	t.Parallel()
 	svc := staged(t)
-	working(t, svc)
+	svc.Work(t)
 	r := server(t, svc, api.Config{}, nil)
 	ann, bob := r.as(t, "ann", nil), r.as(t, "bob", nil)
 	s, turn := answered(t, ann, session.Ask{Question: incident.Question{Text: "why does service web not answer", Namespace: "shop"}, Key: "k1"})
@@ -143,5 +146,22 @@ func TestStory(t *testing.T) {
 	}
 	if text := api.Markdown(out); !strings.Contains(text, "go ahead") || !strings.Contains(text, "## Question 2") {
 		t.Errorf("the page:\n%s", text)
+	}
+}
+
+// fullUp is a service whose store takes nothing more.
+type fullUp struct{ api.Service }
+
+func (fullUp) Ask(context.Context, session.Ask) (session.Session, session.Turn, error) {
+	return session.Session{}, session.Turn{}, fmt.Errorf("append to session.s-1: %w: secret detail", store.ErrFull)
+}
+
+// Where there is no room for a question, whoever asks learns that it was not kept.
+func TestStoreIsFull(t *testing.T) {
+	t.Parallel()
+	r := server(t, fullUp{staged(t).Service}, api.Config{}, nil)
+	_, _, err := r.as(t, "ann", hurry).Ask(t.Context(), session.Ask{Question: incident.Question{Text: "why does service web not answer"}})
+	if err == nil || !strings.Contains(err.Error(), "no room: this was not kept") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("the client says %v", err)
 	}
 }

@@ -278,6 +278,9 @@ func (s *Web) explain(ctx context.Context, err error) (int, problem) {
 	if errors.Is(err, planner.ErrTooMany) {
 		return http.StatusTooManyRequests, problem{Text: sentence(clean(err.Error()))}
 	}
+	if errors.Is(err, store.ErrFull) {
+		return http.StatusInsufficientStorage, problem{Text: "The server's store has no room: this was not kept.", Fix: "Somebody who runs the server has to make room; then send it again."}
+	}
 	if errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrInvalid) {
 		return http.StatusNotFound, problem{Text: "There is nothing under this address.", Fix: "It may have been deleted."}
 	}

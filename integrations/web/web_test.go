@@ -1,6 +1,8 @@
 package web_test
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -8,6 +10,9 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/session"
+	"github.com/gumshoe-ai/gumshoe/agent/store"
+	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/web"
 )
 
 func service() incident.Question {
@@ -99,4 +104,23 @@ func TestHighRisk(t *testing.T) {
 	h.as("bob", page+"/approve", url.Values{"digest": {digest}, "confirmed": {"yes"}}).is(http.StatusConflict, "it is rejected", "cal rejected it at")
 	h.as("bob", page+"/undo", url.Values{"digest": {digest}, "comment": {"x"}}).is(http.StatusConflict, "there is nothing to take back")
 	h.as("vic", "/plans", nil).is(200, "rejected", "high risk")
+}
+
+// fullUp is a service whose store takes nothing more.
+type fullUp struct{ web.Service }
+
+func (fullUp) Ask(context.Context, session.Ask) (session.Session, session.Turn, error) {
+	return session.Session{}, session.Turn{}, fmt.Errorf("append to session.s-1: %w: secret detail", store.ErrFull)
+}
+
+// Where there is no room for a question, the page says so and keeps the words.
+func TestStoreIsFull(t *testing.T) {
+	t.Parallel()
+	h := stage(t, "k8s-service-selector", func(s *app.Service) web.Service { return fullUp{s} })
+	key := h.as("ann", "/sessions", nil).is(200).field("key")
+	a := h.as("ann", "/sessions", url.Values{"key": {key}, "text": {"why does service web not answer"}, "namespace": {"shop"}})
+	a.is(http.StatusInsufficientStorage, "no room: this was not kept", "why does service web not answer")
+	if strings.Contains(a.body, "secret") {
+		t.Error("the page tells what only the log should")
+	}
 }

@@ -76,7 +76,7 @@ func (s *Store) put(subject string, expect *uint64, entries []store.Entry) (uint
 		if _, refused := errors.AsType[*store.ConflictError](err); refused {
 			return 0, err
 		}
-		return 0, fmt.Errorf("file store %s: append to %s: %w", s.dir, subject, err)
+		return 0, fmt.Errorf("file store %s: append to %s: %w", s.dir, subject, full(err))
 	}
 	s.mu.Lock()
 	s.tails[subject] = t

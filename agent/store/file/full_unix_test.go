@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/gumshoe-ai/gumshoe/agent/store"
@@ -33,7 +32,7 @@ func fill(s *file.Store) error {
 		}
 		last, err := s.Append(ctx, "run.full", at, note(n), note(n))
 		if err != nil {
-			if !errors.Is(err, syscall.EFBIG) {
+			if !errors.Is(err, store.ErrFull) {
 				return fmt.Errorf("the refusal is %w", err)
 			}
 			refused++
@@ -43,7 +42,7 @@ func fill(s *file.Store) error {
 	}
 	if err := s.Outputs(ctx).Put(big()); err == nil {
 		return errors.New("an output larger than the room is taken")
-	} else if !errors.Is(err, syscall.EFBIG) {
+	} else if !errors.Is(err, store.ErrFull) {
 		return fmt.Errorf("an output larger than the room: %w", err)
 	}
 	if err := roomy(); err != nil {

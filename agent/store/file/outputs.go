@@ -68,7 +68,7 @@ func (o *Outputs) Put(digest string, raw []byte) error {
 		return o.s.root.Chtimes(name, now, now)
 	})
 	if err != nil {
-		return fmt.Errorf("keep output %s: %w", digest, err)
+		return fmt.Errorf("keep output %s: %w", digest, full(err))
 	}
 	return nil
 }

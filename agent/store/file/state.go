@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"syscall"
 
 	"github.com/gumshoe-ai/gumshoe/agent/store"
 )
@@ -17,6 +18,16 @@ const maxState = 64 << 20
 
 // tempPrefix begins the names of files that are being written.
 const tempPrefix = ".tmp-"
+
+// full says of an error of a write that it was for want of room.
+func full(err error) error {
+	for _, e := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		if errors.Is(err, e) {
+			return fmt.Errorf("%w: %w", store.ErrFull, err)
+		}
+	}
+	return err
+}
 
 // replace puts a file in its place in one step, so that a reader finds the old
 // or the new, and a crash leaves one of them. durable waits for the disk.
@@ -77,7 +88,7 @@ func (s *Store) writeState(name string, v any) error {
 		return fmt.Errorf("file store %s: %s with %d bytes is %w: at most %d", s.dir, name, len(raw), store.ErrTooLarge, maxState)
 	}
 	if err := s.replace(name, append(raw, '\n'), true); err != nil {
-		return fmt.Errorf("file store %s: %s: %w", s.dir, name, err)
+		return fmt.Errorf("file store %s: %s: %w", s.dir, name, full(err))
 	}
 	return nil
 }

@@ -336,9 +336,9 @@ func why(err error) error {
 	case codeNoPeers:
 		return fmt.Errorf("the cluster has too few servers for the replicas: %w", err)
 	case codeNoResources, codeStorage, codeMaxBytes:
-		return fmt.Errorf("the server has no room: %w; raise its storage limit or remove old investigations", err)
+		return fmt.Errorf("%w on the server: %w; raise its storage limit or remove old investigations", store.ErrFull, err)
 	case codeStoreFailed:
-		return fmt.Errorf("the disk of the server refuses: %w; it may be full", err)
+		return fmt.Errorf("%w: the disk of the server refuses: %w", store.ErrFull, err)
 	}
 	if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) {
 		return fmt.Errorf("JetStream is off: %w; enable it on the server and for the account", err)

@@ -156,7 +156,7 @@ func (e *embedded) revive() error {
 }
 
 // errDisk: the embedded server can write nothing.
-var errDisk = errors.New("the disk refuses to take more; make room")
+var errDisk = fmt.Errorf("%w: the disk refuses to take more; make room", store.ErrFull)
 
 // errSoon: it is not tried at once again.
 var errSoon = errors.New("the embedded server is about to be started again")

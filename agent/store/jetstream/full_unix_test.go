@@ -36,7 +36,7 @@ func fill(s *jetstream.Store) error {
 		}
 		last, err := s.Append(ctx, "run.full", at, note(n), note(n))
 		if err != nil {
-			if !strings.Contains(err.Error(), "disk") {
+			if !errors.Is(err, store.ErrFull) {
 				return fmt.Errorf("the refusal is %w", err)
 			}
 			refused++
