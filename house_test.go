@@ -36,6 +36,7 @@ var forbidden = []struct{ pkg, on, why string }{
 	{"integrations/telemetry", module + "/agent/llm", "spans and metrics are a reading of what is told"},
 	{"agent/session", module + "/agent/llm", "a conversation does not know models"},
 	{"agent/session", module + "/agent/investigate", "whoever investigates is given as a function"},
+	{"agent/pattern", ".", "expressions import the standard library only"},
 	{"agent/tool/metric", ".", "the types of time series import the standard library only"},
 	{"agent/llm/openaichat", "github.com/tmc/langchaingo", "one SDK each"},
 	{"agent/llm/langchain", "github.com/sashabaranov/go-openai", "one SDK each"},

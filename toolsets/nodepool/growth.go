@@ -3,7 +3,6 @@ package nodepool
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/pattern"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
 
@@ -234,7 +234,7 @@ func (l *look) silent(ctx context.Context, p *corev1.Pod, fits []*pool) {
 }
 
 // reason is one count and clause of "2 max node group size reached, 1 Insufficient cpu".
-var reason = regexp.MustCompile(`(\d+) (.+?)(?:, (\d+ )|$)`)
+var reason = pattern.New(`(\d+) (.+?)(?:, (\d+ )|$)`)
 
 // reasonsOf takes a NotTriggerScaleUp message apart: each clause starts with how many
 // node groups it counts. A comma within a clause, as in a taint, does not end it.
@@ -260,7 +260,7 @@ func reasonsOf(msg string) []string {
 }
 
 // group change of "pod triggered scale-up: [{aks-gpu-1-vmss 1->2 (max: 4)}]".
-var scaled = regexp.MustCompile(`\{(\S+) (\d+)->(\d+)(?: \(max: (\d+)\))?\}`)
+var scaled = pattern.New(`\{(\S+) (\d+)->(\d+)(?: \(max: (\d+)\))?\}`)
 
 // triggered judges a scale-up that was begun: on its way, refused, or lost.
 func (l *look) triggered(ctx context.Context, p *corev1.Pod, said Event) {

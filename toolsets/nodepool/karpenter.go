@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
+	"github.com/gumshoe-ai/gumshoe/agent/pattern"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
 
@@ -78,7 +79,7 @@ func karpenterReasons(msg string) []string {
 
 // exceeds finds the NodePool whose limits stand in the way, as either generation of
 // Karpenter writes it.
-var exceeds = regexp.MustCompile(`exceed(?:s|ed)? limits for nodepool:? ?"?([\w.-]*)"?|limits? .{0,40}exceeded.{0,60}NodePool="?([\w.-]+)"?`)
+var exceeds = pattern.New(`exceed(?:s|ed)? limits for nodepool:? ?"?([\w.-]*)"?|limits? .{0,40}exceeded.{0,60}NodePool="?([\w.-]+)"?`)
 
 // karpenterDeclines judges a pod for which Karpenter makes no NodeClaim.
 func (l *look) karpenterDeclines(ctx context.Context, p *corev1.Pod, said Event, reasons []string) {
@@ -284,7 +285,7 @@ func wellKnown(key string) bool {
 	return ok && (strings.HasSuffix(group, "kubernetes.io") || strings.HasPrefix(group, "karpenter.") || strings.HasSuffix(group, "azure.com") || group == "nvidia.com")
 }
 
-var nominee = regexp.MustCompile(`nodeclaim/([\w.-]+)`)
+var nominee = pattern.New(`nodeclaim/([\w.-]+)`)
 
 // nominated judges the NodeClaim that Karpenter means for a pod.
 func (l *look) nominated(ctx context.Context, p *corev1.Pod, said Event) {

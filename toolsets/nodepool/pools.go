@@ -4,13 +4,13 @@ import (
 	"cmp"
 	"context"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/gumshoe-ai/gumshoe/agent/pattern"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 )
 
@@ -226,8 +226,8 @@ func (t *Toolset) autoscaler(ctx context.Context, w *world) {
 }
 
 var (
-	vmss   = regexp.MustCompile(`^aks-([a-z0-9]+)-\d+-vmss$`)
-	eksAsg = regexp.MustCompile(`^eks-(.+)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
+	vmss   = pattern.New(`^aks-([a-z0-9]+)-\d+-vmss$`)
+	eksAsg = pattern.New(`^eks-(.+)-[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 )
 
 // groupPool reads a pool's name out of the name that the autoscaler has for its

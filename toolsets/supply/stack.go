@@ -3,7 +3,6 @@ package supply
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/pattern"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/supply/registry"
 	"github.com/gumshoe-ai/gumshoe/toolsets/supply/sbom"
@@ -33,9 +33,9 @@ func cudaOf(img registry.Image) (version, where string) {
 }
 
 var (
-	number        = regexp.MustCompile(`\d+`)
-	driverTooOld  = regexp.MustCompile(`(?i)driver version is insufficient|nvidia driver on your system is too old|unsupported display driver|error 80[34]\b|unsatisfied condition: cuda|forward compatibility was attempted|no kernel image is available|cuda>=`)
-	compatPackage = regexp.MustCompile(`^cuda-compat-`)
+	number        = pattern.New(`\d+`)
+	driverTooOld  = pattern.New(`(?i)driver version is insufficient|nvidia driver on your system is too old|unsupported display driver|error 80[34]\b|unsatisfied condition: cuda|forward compatibility was attempted|no kernel image is available|cuda>=`)
+	compatPackage = pattern.New(`^cuda-compat-`)
 )
 
 // cuda holds the CUDA version of the image against what the node's driver supports:
@@ -98,7 +98,7 @@ func wantsGPU(c corev1.Container) bool {
 
 // incompatible are the words by which programs say that a library is not the one
 // that they were made for.
-var incompatible = regexp.MustCompile(`(?i)undefined symbol|cannot open shared object|symbol lookup error|version [^ ]{1,40} not found|version mismatch|incompatib|has no attribute|cannot import name|no module named|modulenotfounderror|importerror|unrecognized argument|unexpected keyword|invalid choice|unknown (?:option|argument|flag|field)|no such option|not supported|unsupported|compiled (?:with|against|for)|built (?:with|against|for)|no kernel image|driver version is insufficient|requires? [^ ]{1,40} ?(?:[<>=!~]=?)|but you have|ABI`)
+var incompatible = pattern.New(`(?i)undefined symbol|cannot open shared object|symbol lookup error|version [^ ]{1,40} not found|version mismatch|incompatib|has no attribute|cannot import name|no module named|modulenotfounderror|importerror|unrecognized argument|unexpected keyword|invalid choice|unknown (?:option|argument|flag|field)|no such option|not supported|unsupported|compiled (?:with|against|for)|built (?:with|against|for)|no kernel image|driver version is insufficient|requires? [^ ]{1,40} ?(?:[<>=!~]=?)|but you have|ABI`)
 
 // changed holds what changed from the image before against the container's error.
 func (l *look) changed(ctx context.Context, c corev1.Container, arch string, img registry.Image, text string, o *ContainerOut, ref incident.Ref) {
@@ -190,8 +190,8 @@ func mentions(line, s string) bool {
 }
 
 var (
-	stemHead = regexp.MustCompile(`^(?:lib|nvidia-|python3?-|golang-|node-|rust-)+`)
-	stemTail = regexp.MustCompile(`(?:-cu\d+|-cuda-?\d*|[-.]?\d[\d.-]*|-dev|-bin|-runtime)+$`)
+	stemHead = pattern.New(`^(?:lib|nvidia-|python3?-|golang-|node-|rust-)+`)
+	stemTail = pattern.New(`(?:-cu\d+|-cuda-?\d*|[-.]?\d[\d.-]*|-dev|-bin|-runtime)+$`)
 )
 
 // stem is the part of a package's name that its symbols, files and options carry:

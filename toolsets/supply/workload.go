@@ -3,7 +3,6 @@ package supply
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/pattern"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/supply/registry"
 	"github.com/gumshoe-ai/gumshoe/toolsets/supply/sbom"
@@ -310,7 +310,7 @@ func (l *look) signatures(c corev1.Container, img registry.Image, ref incident.R
 	}
 }
 
-var wrongPlatform = regexp.MustCompile(`(?i)exec format error|no match(?:ing)? (?:for platform|manifest)|no matching manifest`)
+var wrongPlatform = pattern.New(`(?i)exec format error|no match(?:ing)? (?:for platform|manifest)|no matching manifest`)
 
 // platform holds the image's platforms against the node's architecture.
 func (l *look) platform(c corev1.Container, arch string, img registry.Image, text string, ref incident.Ref) bool {

@@ -14,25 +14,26 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/pattern"
 )
 
 // The three ways in which a call over the network fails, as logs put it.
 var (
-	lookupFailed = regexp.MustCompile(`(?i)no such host|name or service not known|name resolution|could not resolve host|server misbehaving|\benotfound\b|\beai_again\b|unknownhost|could not translate host name|nodename nor servname|nxdomain|can't find`)
-	turnedAway   = regexp.MustCompile(`(?i)connection refused|econnrefused|connectexception|no route to host|ehostunreach|network is unreachable|connection reset|econnreset|broken pipe|service unavailable|\b50[234]\b|failed to connect|unable to connect|could not connect|cannot connect|can't connect|waiting for|not (?:yet )?(?:ready|reachable|available)|unreachable`)
-	timedOut     = regexp.MustCompile(`(?i)timed? ?out|etimedout|deadline exceeded`)
+	lookupFailed = pattern.New(`(?i)no such host|name or service not known|name resolution|could not resolve host|server misbehaving|\benotfound\b|\beai_again\b|unknownhost|could not translate host name|nodename nor servname|nxdomain|can't find`)
+	turnedAway   = pattern.New(`(?i)connection refused|econnrefused|connectexception|no route to host|ehostunreach|network is unreachable|connection reset|econnreset|broken pipe|service unavailable|\b50[234]\b|failed to connect|unable to connect|could not connect|cannot connect|can't connect|waiting for|not (?:yet )?(?:ready|reachable|available)|unreachable`)
+	timedOut     = pattern.New(`(?i)timed? ?out|etimedout|deadline exceeded`)
 	// unanswered is a resolver that does not answer, rather than one that says no.
-	unanswered = regexp.MustCompile(`(?i)temporary failure in name resolution|server misbehaving|eai_again|lookup \S+ on \S+:53: (?:read|write|dial) .*(?:timeout|refused)|lookup \S+: i/o timeout|no servers could be reached`)
+	unanswered = pattern.New(`(?i)temporary failure in name resolution|server misbehaving|eai_again|lookup \S+ on \S+:53: (?:read|write|dial) .*(?:timeout|refused)|lookup \S+: i/o timeout|no servers could be reached`)
 )
 
 // The places in which a line names whom it wanted.
-var addressed = []*regexp.Regexp{
-	regexp.MustCompile(`\b[a-z][a-z0-9+.-]*://(?:[^/@\s"']*@)?([A-Za-z0-9][A-Za-z0-9.-]*)(?::(\d{1,5}))?`),
-	regexp.MustCompile(`(?i)\blookup ([a-z0-9][a-z0-9.-]*)`),
-	regexp.MustCompile(`(?i)(?:translate host name|resolve host:?|\bresolve|\benotfound|\beai_again|unknownhostexception:?|host(?:name)?[ =:]+) ?["']?([a-z0-9][a-z0-9.-]*)`),
-	regexp.MustCompile(`\b([A-Za-z0-9][A-Za-z0-9.-]*[A-Za-z0-9]):(\d{2,5})\b`),
-	regexp.MustCompile(`\bnc (?:-\w+ )*([a-z0-9][a-z0-9.-]*) (\d{2,5})\b`),
-	regexp.MustCompile(`\b(?:nslookup|ping|dig|getent hosts|pg_isready -h|mysqladmin (?:ping )?-h|can't find) ?([a-z0-9][a-z0-9.-]*)`),
+var addressed = []*pattern.Regexp{
+	pattern.New(`\b[a-z][a-z0-9+.-]*://(?:[^/@\s"']*@)?([A-Za-z0-9][A-Za-z0-9.-]*)(?::(\d{1,5}))?`),
+	pattern.New(`(?i)\blookup ([a-z0-9][a-z0-9.-]*)`),
+	pattern.New(`(?i)(?:translate host name|resolve host:?|\bresolve|\benotfound|\beai_again|unknownhostexception:?|host(?:name)?[ =:]+) ?["']?([a-z0-9][a-z0-9.-]*)`),
+	pattern.New(`\b([A-Za-z0-9][A-Za-z0-9.-]*[A-Za-z0-9]):(\d{2,5})\b`),
+	pattern.New(`\bnc (?:-\w+ )*([a-z0-9][a-z0-9.-]*) (\d{2,5})\b`),
+	pattern.New(`\b(?:nslookup|ping|dig|getent hosts|pg_isready -h|mysqladmin (?:ping )?-h|can't find) ?([a-z0-9][a-z0-9.-]*)`),
 }
 
 // peer is a host that a line names, with the port if it does.
@@ -93,7 +94,7 @@ func (j *judge) called(ctx context.Context, v *verdict, p *corev1.Pod, container
 }
 
 // patient is how a program says that it waits and tries again.
-var patient = regexp.MustCompile(`(?i)\bwait(?:ing|s)?\b|retry|sleeping|not (?:yet )?(?:ready|up|available|reachable)|nxdomain|can't find`)
+var patient = pattern.New(`(?i)\bwait(?:ing|s)?\b|retry|sleeping|not (?:yet )?(?:ready|up|available|reachable)|nxdomain|can't find`)
 
 // awaited reports whether an init container waits for somebody: its log says so, or
 // it says nothing and its command does. The line is then the one that names whom.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/pattern"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
 )
 
@@ -103,8 +103,8 @@ func exitCodes(p *corev1.Pod) string {
 // The kubelet's words for evictions (pkg/kubelet/eviction, v1.37): the pod used
 // more than it may, or the node ran short and the pod was the first to go.
 var (
-	overLimit = regexp.MustCompile(`exceeds the (?:total )?limit|exceeds its local ephemeral storage limit`)
-	lowOn     = regexp.MustCompile(`low on resource: ([a-z-]+)`)
+	overLimit = pattern.New(`exceeds the (?:total )?limit|exceeds its local ephemeral storage limit`)
+	lowOn     = pattern.New(`low on resource: ([a-z-]+)`)
 )
 
 // evicted tells a pod that used too much local storage, and would again, from one

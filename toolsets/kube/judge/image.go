@@ -3,7 +3,6 @@ package judge
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -11,6 +10,7 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/pattern"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
 )
 
@@ -21,16 +21,16 @@ type pullFailure struct{ code, what string }
 // Hub, GHCR, Quay, ECR, ACR, GCR and Artifact Registry. Status numbers count
 // only beside their words: digests are full of digits.
 var (
-	pullName     = regexp.MustCompile(`(?i)invalid reference format|couldn't parse image|could not parse reference|invalid image name|repository name must be (?:lowercase|canonical)`)
-	pullPlatform = regexp.MustCompile(`(?i)no match for platform|no matching manifest for|image (?:os|operating system|architecture).* (?:cannot|not supported)|no image found in (?:manifest list|image index) for architecture`)
-	pullLimit    = regexp.MustCompile(`(?i)toomanyrequests|too many requests|rate ?limit|rate exceeded|throttl`)
-	pullAuth     = regexp.MustCompile(`(?i)unauthorized|authentication required|authorization failed|no basic auth|failed to authorize|not authorized|insufficient_scope|pull access denied|access denied|access to the resource is denied|denied: |\bdenied$|status(?: code)?[: ]{1,2}40[13]\b|forbidden|invalid username/password|authorization token has expired|credentials? (?:expired|helper)|permission .* denied|no credentials|unauthenticated request|does not have permission`)
-	pullMissing  = regexp.MustCompile(`(?i)manifest unknown|manifest_unknown|name unknown|name_unknown|manifest for .* not found|manifest tagged by .* is not found|not found|does not exist|404 not found|status(?: code)?[: ]{1,2}404\b|no such image|tag .* (?:not found|unknown)|repository .* unknown`)
-	pullDial     = regexp.MustCompile(`(?i)dial tcp|no such host|i/o timeout|connection refused|tls handshake|x509|server gave http response`)
-	pullReach    = regexp.MustCompile(`(?i)no such host|connection refused|connection reset|i/o timeout|dial tcp|tls handshake|x509|certificate|network is unreachable|no route to host|deadline exceeded|temporary failure in name resolution|server misbehaving|status(?: code)?[: ]{1,2}50[0234]\b|bad gateway|service unavailable|internal server error|unexpected eof|http: server gave http response to https client|proxyconnect|client\.timeout`)
+	pullName     = pattern.New(`(?i)invalid reference format|couldn't parse image|could not parse reference|invalid image name|repository name must be (?:lowercase|canonical)`)
+	pullPlatform = pattern.New(`(?i)no match for platform|no matching manifest for|image (?:os|operating system|architecture).* (?:cannot|not supported)|no image found in (?:manifest list|image index) for architecture`)
+	pullLimit    = pattern.New(`(?i)toomanyrequests|too many requests|rate ?limit|rate exceeded|throttl`)
+	pullAuth     = pattern.New(`(?i)unauthorized|authentication required|authorization failed|no basic auth|failed to authorize|not authorized|insufficient_scope|pull access denied|access denied|access to the resource is denied|denied: |\bdenied$|status(?: code)?[: ]{1,2}40[13]\b|forbidden|invalid username/password|authorization token has expired|credentials? (?:expired|helper)|permission .* denied|no credentials|unauthenticated request|does not have permission`)
+	pullMissing  = pattern.New(`(?i)manifest unknown|manifest_unknown|name unknown|name_unknown|manifest for .* not found|manifest tagged by .* is not found|not found|does not exist|404 not found|status(?: code)?[: ]{1,2}404\b|no such image|tag .* (?:not found|unknown)|repository .* unknown`)
+	pullDial     = pattern.New(`(?i)dial tcp|no such host|i/o timeout|connection refused|tls handshake|x509|server gave http response`)
+	pullReach    = pattern.New(`(?i)no such host|connection refused|connection reset|i/o timeout|dial tcp|tls handshake|x509|certificate|network is unreachable|no route to host|deadline exceeded|temporary failure in name resolution|server misbehaving|status(?: code)?[: ]{1,2}50[0234]\b|bad gateway|service unavailable|internal server error|unexpected eof|http: server gave http response to https client|proxyconnect|client\.timeout`)
 	// Registries that answer alike for what is not there and what one may not see.
-	pullEither = regexp.MustCompile(`(?i)does not exist or may require|insufficient_scope|requested access to the resource is denied`)
-	pullSpace  = regexp.MustCompile(`(?i)no space left|disk quota|insufficient storage`)
+	pullEither = pattern.New(`(?i)does not exist or may require|insufficient_scope|requested access to the resource is denied`)
+	pullSpace  = pattern.New(`(?i)no space left|disk quota|insufficient storage`)
 )
 
 // classifyPull tells the reasons of a failed pull apart. A host that cannot be

@@ -4,13 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/pattern"
 	"github.com/gumshoe-ai/gumshoe/agent/tool"
 	"github.com/gumshoe-ai/gumshoe/toolsets/kube/source"
 )
@@ -102,10 +102,10 @@ func tellingLine(text string) logCause {
 
 // stamped is the time that the kubelet, and often the program too, puts before
 // a line.
-var stamped = regexp.MustCompile(`^(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d) ?)`)
+var stamped = pattern.New(`^(?:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d) ?)`)
 
 // ranked is what launchers put before the lines of one of several processes.
-var ranked = regexp.MustCompile(`^(?:\([A-Za-z0-9_ ]*pid=\d+[^)]*\)|\[(?:rank|Rank )?\d+\]:|\[default\d+\]:) ?`)
+var ranked = pattern.New(`^(?:\([A-Za-z0-9_ ]*pid=\d+[^)]*\)|\[(?:rank|Rank )?\d+\]:|\[default\d+\]:) ?`)
 
 func withoutTime(l string) string {
 	return strings.TrimRight(ranked.ReplaceAllString(stamped.ReplaceAllString(l, ""), ""), "\r ")
@@ -136,7 +136,7 @@ func message(l string) string {
 // named are the words of a concrete cause: what is missing, refused or broken.
 // Words that also occur in good news ("certificate loaded") stand with their
 // complaint.
-var named = regexp.MustCompile(`(?i)connection refused|connection reset by peer|no route to host|network is unreachable|no such file or directory|filenotfounderror|no such host|name or service not known|temporary failure in name resolution|could not resolve host|server misbehaving|` +
+var named = pattern.New(`(?i)connection refused|connection reset by peer|no route to host|network is unreachable|no such file or directory|filenotfounderror|no such host|name or service not known|temporary failure in name resolution|could not resolve host|server misbehaving|` +
 	`permission denied|operation not permitted|cannot (?:get|list|watch|create|update|patch|delete|use) resource|is forbidden|access ?denied|unauthorized|authentication failed|password authentication|invalid (?:credentials|token|api key|argument|value|option|flag|configuration|character|syntax)|` +
 	`out of memory|outofmemory|cannot allocate memory|cuda (?:error|driver|runtime)|cuda out of|cuinit|cudnn|nccl (?:error|warn|failure)|nccl.*(?:error|fail|timeout)|no cuda|\bnvml|driver version is insufficient|no gpus? |gpu .*not (?:found|available)|\bxid\b|` +
 	`address already in use|port is already|exec format error|no space left|read-only file system|too many open files|disk quota exceeded|x509|certificate (?:has expired|is not|signed by|verify failed|required)|tls: |ssl: |handshake fail|` +
@@ -146,16 +146,16 @@ var named = regexp.MustCompile(`(?i)connection refused|connection reset by peer|
 
 // wrapper are lines that only pass on that something failed: whoever reads them
 // is sent to another line, and the named words they hold are not the cause.
-var wrapper = regexp.MustCompile(`(?i)see (?:root cause|stack ?trace|the (?:error|log|trace)\w*|logs?|error)s? (?:\(?above\)?|below|for (?:the )?(?:root cause|details|more))|root cause above|enginedeaderror|engine core initialization failed|engine process failed to start|failed core proc|workerproc initialization failed|` +
+var wrapper = pattern.New(`(?i)see (?:root cause|stack ?trace|the (?:error|log|trace)\w*|logs?|error)s? (?:\(?above\)?|below|for (?:the )?(?:root cause|details|more))|root cause above|enginedeaderror|engine core initialization failed|engine process failed to start|failed core proc|workerproc initialization failed|` +
 	`unhandled system error \(run with|external library call failed or device error|might be asynchronously reported|childfailederror|processexitedexception|processraisedexception|the above exception was the direct cause|during handling of the above exception|` +
 	`timed out waiting for caches? to sync|problem running manager|command terminated with (?:non-zero )?exit code|exited with (?:exit ?code|code|status)|\\d+ validation errors? for|for further information visit|npm err! (?:code|errno|lifecycle)|make(?:\[\d+\])?: \*\*\*|error: process completed with exit code`)
 
 // machine are the words of trouble that may come from below: the node, its
 // devices, its disks, its network.
-var machine = regexp.MustCompile(`(?i)cuda|cudnn|cuinit|\bxid\b|nvml|nvidia|\becc\b|\bgpus?\b|nccl|i/o error|input/output error|read-only file system|no space left|enospc|bus error|cannot allocate memory|out of memory|resource temporarily unavailable|too many open files|network is unreachable|no route to host|temporary failure in name resolution|timed? ?out|hardware|device`)
+var machine = pattern.New(`(?i)cuda|cudnn|cuinit|\bxid\b|nvml|nvidia|\becc\b|\bgpus?\b|nccl|i/o error|input/output error|read-only file system|no space left|enospc|bus error|cannot allocate memory|out of memory|resource temporarily unavailable|too many open files|network is unreachable|no route to host|temporary failure in name resolution|timed? ?out|hardware|device`)
 
 // hardware are the words of trouble with devices and disks themselves.
-var hardware = regexp.MustCompile(`(?i)cuda error|\bxid\b|nvml|uncorrectable|\becc\b|gpu is lost|fallen off|i/o error|input/output error|read-only file system|bus error|hardware`)
+var hardware = pattern.New(`(?i)cuda error|\bxid\b|nvml|uncorrectable|\becc\b|gpu is lost|fallen off|i/o error|input/output error|read-only file system|bus error|hardware`)
 
 // below says whether a line may be about the machine itself, so that a condition of
 // its node explains it, though less is sure of conditions than of logs.
@@ -177,14 +177,14 @@ func within(l logCause) string {
 
 // victim are the words of a process that fails because another one of its
 // group is gone or does not come.
-var victim = regexp.MustCompile(`(?i)actor died|actor is (?:dead|unavailable)|actor .{0,40}unexpectedly|worker.{0,40}(?:died|lost|exited|disconnected|unexpectedly)|enginedeaderror|connection (?:closed|reset) by (?:remote )?peer|peer (?:is )?(?:gone|closed|disconnected)|socket closed by remote|remote process exited|watchdog caught collective|collective operation timeout|` +
+var victim = pattern.New(`(?i)actor died|actor is (?:dead|unavailable)|actor .{0,40}unexpectedly|worker.{0,40}(?:died|lost|exited|disconnected|unexpectedly)|enginedeaderror|connection (?:closed|reset) by (?:remote )?peer|peer (?:is )?(?:gone|closed|disconnected)|socket closed by remote|remote process exited|watchdog caught collective|collective operation timeout|` +
 	`rendezvous|waiting for .{0,40}(?:workers?|nodes?|ranks?|peers?|members?|leader|head)|(?:workers?|nodes?|ranks?|peers?) .{0,30}(?:joined|missing|not (?:ready|connected))|failed to connect to gcs|gcs (?:client|server).{0,40}(?:fail|timed out|unavailable)|timed out .{0,40}(?:joined|clients|ranks|peers)|heartbeat.{0,30}(?:lost|timeout|missed)`)
 
 var (
-	exception = regexp.MustCompile(`(?i)^panic:|^fatal error:|panicked at|^caused by:|[a-z]+(?:error|exception): |^thread '.*' panicked|terminate called after|core dumped|unhandled (?:exception|rejection)|^killed$`)
-	level     = regexp.MustCompile(`(?i)\b(?:error|fatal|critical|panic|err|severe|emerg)\b|\blevel=(?:error|fatal|panic)|^[EF]\d{4} `)
-	woe       = regexp.MustCompile(`(?i)fail|unable|cannot|could not|abort|exception|refused|rejected|giving up|exiting`)
-	cheer     = regexp.MustCompile(`(?i)\b(?:0 errors?|no errors?|without errors?|errors?[=:] ?0|error_?count[=:] ?0)\b|\blevel=(?:info|debug)\b|"level":"(?:info|debug)"|^\S*\s*\[?(?:INFO|DEBUG|TRACE)\b`)
+	exception = pattern.New(`(?i)^panic:|^fatal error:|panicked at|^caused by:|[a-z]+(?:error|exception): |^thread '.*' panicked|terminate called after|core dumped|unhandled (?:exception|rejection)|^killed$`)
+	level     = pattern.New(`(?i)\b(?:error|fatal|critical|panic|err|severe|emerg)\b|\blevel=(?:error|fatal|panic)|^[EF]\d{4} `)
+	woe       = pattern.New(`(?i)fail|unable|cannot|could not|abort|exception|refused|rejected|giving up|exiting`)
+	cheer     = pattern.New(`(?i)\b(?:0 errors?|no errors?|without errors?|errors?[=:] ?0|error_?count[=:] ?0)\b|\blevel=(?:info|debug)\b|"level":"(?:info|debug)"|^\S*\s*\[?(?:INFO|DEBUG|TRACE)\b`)
 )
 
 // weighLine weighs how much one line says about a failure, 4 most.
@@ -207,7 +207,7 @@ func weighLine(l string) int {
 }
 
 // refusedRight reads the API server's refusal out of a line.
-var refusedRight = regexp.MustCompile(`(?:User "system:serviceaccount:([^:"]+):([^"]+)" )?cannot (get|list|watch|create|update|patch|delete|deletecollection|use|impersonate|bind|escalate) resource "([^"]+)"(?: in API group "([^"]*)")?(?: in the namespace "([^"]+)")?`)
+var refusedRight = pattern.New(`(?:User "system:serviceaccount:([^:"]+):([^"]+)" )?cannot (get|list|watch|create|update|patch|delete|deletecollection|use|impersonate|bind|escalate) resource "([^"]+)"(?: in API group "([^"]*)")?(?: in the namespace "([^"]+)")?`)
 
 // signalOf names what an exit code above 128 means.
 func signalOf(code int32) string {

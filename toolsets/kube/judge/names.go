@@ -3,7 +3,6 @@ package judge
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -12,13 +11,14 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/pattern"
 )
 
 // unresolved are the words of a program that cannot turn a name into an address.
-var unresolved = regexp.MustCompile(`(?i)no such host|name resolution|name or service not known|could not (?:resolve|translate)|getaddrinfo|unknownhost|enotfound|eai_again|server misbehaving|lookup \S+ on \S+: |nodename nor servname`)
+var unresolved = pattern.New(`(?i)no such host|name resolution|name or service not known|could not (?:resolve|translate)|getaddrinfo|unknownhost|enotfound|eai_again|server misbehaving|lookup \S+ on \S+: |nodename nor servname`)
 
 // asked finds the name that was looked up.
-var asked = regexp.MustCompile(`(?i)(?:lookup|resolve host:?|resolve hostname|hostname|host name|getaddrinfo \w+|failed to resolve|unknownhostexception:|host:?) ["']?([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)["']?(?:[:\s,)/]|$)`)
+var asked = pattern.New(`(?i)(?:lookup|resolve host:?|resolve hostname|hostname|host name|getaddrinfo \w+|failed to resolve|unknownhostexception:|host:?) ["']?([a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)["']?(?:[:\s,)/]|$)`)
 
 // inCluster reports whether a name is one that only the cluster's DNS knows: a bare
 // Service, one with its namespace, or one that ends as the cluster's names do.

@@ -11,10 +11,11 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/graph"
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
+	"github.com/gumshoe-ai/gumshoe/agent/pattern"
 )
 
 // noSpace is how programs put that a file system is full.
-var noSpace = regexp.MustCompile(`(?i)no space left on device|enospc|disk quota exceeded|not enough (?:disk )?space`)
+var noSpace = pattern.New(`(?i)no space left on device|enospc|disk quota exceeded|not enough (?:disk )?space`)
 
 // full finds which volume of the pod is full, when its log complains of space:
 // the one under the path it names, or the only one it could mean.

@@ -5,9 +5,10 @@
 package ranks
 
 import (
-	"regexp"
 	"strings"
 	"time"
+
+	"github.com/gumshoe-ai/gumshoe/agent/pattern"
 )
 
 // Class is what a line says about its process.
@@ -70,40 +71,40 @@ type Work struct {
 // transport, Ray's worker exit messages, MPI's launcher and JAX's coordination
 // service, as of 2026.
 var (
-	kubeletTime = regexp.MustCompile(`^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)) ?`)
-	rankLabel   = regexp.MustCompile(`^\[?(?:rank|Rank) ?(\d+)\]?:?\s?`)
-	rankInside  = regexp.MustCompile(`\[(?:PG [^\]]*?)?Rank (\d+)\]`)
-	watchdog    = regexp.MustCompile(`Watchdog caught collective operation timeout: Work(?:NCCL|XCCL|HCCL|RCCL)?\(SeqNum=(\d+), OpType=([A-Z_a-z0-9]+)(?:, NumelIn=(\d+), NumelOut=(\d+))?(?:, (?:TensorShape=[^)]*?, )?Timeout\(ms\)=(\d+))?`)
-	pgState     = regexp.MustCompile(`(?i)last enqueued (?:NCCL )?work: (-?\d+), ?last completed (?:NCCL )?work: (-?\d+)`)
-	pgName      = regexp.MustCompile(`\[PG(?: ID)? ?(\d+)(?: PG GUID (\d+))?\s?(?:\(([^)]*)\))?`)
-	desyncLate  = regexp.MustCompile(`\[([\d, ]+)\] finished collective #(\d+), but didn't join collective #(\d+)`)
-	desyncNever = regexp.MustCompile(`ranks? \[([\d, ]+)\] (?:are|is) the lagging ranks? that caused this timeout`)
-	jaxTask     = regexp.MustCompile(`/job:[^/\s]+/replica:\d+/task:(\d+)`)
-	jaxBlame    = regexp.MustCompile(`(?i)tasks? (?:are|is) unhealthy|stopped sending heartbeats|have not (?:reached|arrived at) the barrier|task failed to (?:respond|connect)`)
-	mpiBlame    = regexp.MustCompile(`(?:mpirun|mpiexec|prterun)\S* noticed that process rank (\d+) with PID \d+ on node (\S+) exited on signal (\d+)`)
-	peerHost    = regexp.MustCompile(`(?i)connection closed by (?:remote )?peer \[?([a-z0-9][a-z0-9.:-]*)|Got completion from peer ([0-9a-f.:]+)<|Call to \w+ from ([0-9a-f.:]+)<|nccl.*remote ([0-9.]+)<`)
-	joined      = regexp.MustCompile(`(\d+)/(\d+) clients joined`)
-	waitingFor  = regexp.MustCompile(`(?i)waiting for (?:clients|.{0,30}(?:workers?|nodes?|ranks?|peers?|members?|leader|head))\b|rendezvous(?:timeout|connection|closed)error|client socket has (?:timed out|failed to connect)|timed out .{0,40}waiting for clients`)
-	victimWords = regexp.MustCompile(`(?i)nccl ?remote ?error|remote process exit(?:ed|ing)|connection (?:closed|reset) by (?:remote )?peer|socketprogress|watchdog thread terminated|exception \(either an error or timeout\) detected by watchdog|failure detected by watchdog|observed flight recorder dump signal|received a dump signal due to a collective timeout|tcpstore (?:server )?(?:has )?shut down|failed to check the "should dump" flag|watchdog got stuck|broken pipe|actor ?died|rayactorerror|worker (?:crashed|died)|a worker died or was killed|has been marked dead|peer (?:is )?(?:gone|closed)|gloo.{0,40}(?:connection|timed out)|wait timeout after \d+ms|detected fatal errors.*distributed service|heartbeat.{0,40}(?:lost|missed|too many)|enginedeaderror`)
-	teardown    = regexp.MustCompile(`(?i)sigterm|closing signal|received \d+ death signal|signalexception|childfailederror|taking the entire process down|some nccl operations have failed or timed out|c10::distbackenderror|terminating the process after attempting to dump|sending process \d+ closing|graceful(?:ly)? (?:shutdown|stopp)|keyboardinterrupt|destroy_process_group`)
-	exitcode    = regexp.MustCompile(`exitcode\s*: (-?\d+)`)
-	rootRank    = regexp.MustCompile(`^\s*rank\s*: (\d+) \(local_rank: \d+\)`)
-	exception   = regexp.MustCompile(`^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit)\b(?::|$)`)
-	glogHead    = regexp.MustCompile(`^\[?[IWEF]\d{3,4} \d\d:\d\d:\d\d`)
+	kubeletTime = pattern.New(`^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)) ?`)
+	rankLabel   = pattern.New(`^\[?(?:rank|Rank) ?(\d+)\]?:?\s?`)
+	rankInside  = pattern.New(`\[(?:PG [^\]]*?)?Rank (\d+)\]`)
+	watchdog    = pattern.New(`Watchdog caught collective operation timeout: Work(?:NCCL|XCCL|HCCL|RCCL)?\(SeqNum=(\d+), OpType=([A-Z_a-z0-9]+)(?:, NumelIn=(\d+), NumelOut=(\d+))?(?:, (?:TensorShape=[^)]*?, )?Timeout\(ms\)=(\d+))?`)
+	pgState     = pattern.New(`(?i)last enqueued (?:NCCL )?work: (-?\d+), ?last completed (?:NCCL )?work: (-?\d+)`)
+	pgName      = pattern.New(`\[PG(?: ID)? ?(\d+)(?: PG GUID (\d+))?\s?(?:\(([^)]*)\))?`)
+	desyncLate  = pattern.New(`\[([\d, ]+)\] finished collective #(\d+), but didn't join collective #(\d+)`)
+	desyncNever = pattern.New(`ranks? \[([\d, ]+)\] (?:are|is) the lagging ranks? that caused this timeout`)
+	jaxTask     = pattern.New(`/job:[^/\s]+/replica:\d+/task:(\d+)`)
+	jaxBlame    = pattern.New(`(?i)tasks? (?:are|is) unhealthy|stopped sending heartbeats|have not (?:reached|arrived at) the barrier|task failed to (?:respond|connect)`)
+	mpiBlame    = pattern.New(`(?:mpirun|mpiexec|prterun)\S* noticed that process rank (\d+) with PID \d+ on node (\S+) exited on signal (\d+)`)
+	peerHost    = pattern.New(`(?i)connection closed by (?:remote )?peer \[?([a-z0-9][a-z0-9.:-]*)|Got completion from peer ([0-9a-f.:]+)<|Call to \w+ from ([0-9a-f.:]+)<|nccl.*remote ([0-9.]+)<`)
+	joined      = pattern.New(`(\d+)/(\d+) clients joined`)
+	waitingFor  = pattern.New(`(?i)waiting for (?:clients|.{0,30}(?:workers?|nodes?|ranks?|peers?|members?|leader|head))\b|rendezvous(?:timeout|connection|closed)error|client socket has (?:timed out|failed to connect)|timed out .{0,40}waiting for clients`)
+	victimWords = pattern.New(`(?i)nccl ?remote ?error|remote process exit(?:ed|ing)|connection (?:closed|reset) by (?:remote )?peer|socketprogress|watchdog thread terminated|exception \(either an error or timeout\) detected by watchdog|failure detected by watchdog|observed flight recorder dump signal|received a dump signal due to a collective timeout|tcpstore (?:server )?(?:has )?shut down|failed to check the "should dump" flag|watchdog got stuck|broken pipe|actor ?died|rayactorerror|worker (?:crashed|died)|a worker died or was killed|has been marked dead|peer (?:is )?(?:gone|closed)|gloo.{0,40}(?:connection|timed out)|wait timeout after \d+ms|detected fatal errors.*distributed service|heartbeat.{0,40}(?:lost|missed|too many)|enginedeaderror`)
+	teardown    = pattern.New(`(?i)sigterm|closing signal|received \d+ death signal|signalexception|childfailederror|taking the entire process down|some nccl operations have failed or timed out|c10::distbackenderror|terminating the process after attempting to dump|sending process \d+ closing|graceful(?:ly)? (?:shutdown|stopp)|keyboardinterrupt|destroy_process_group`)
+	exitcode    = pattern.New(`exitcode\s*: (-?\d+)`)
+	rootRank    = pattern.New(`^\s*rank\s*: (\d+) \(local_rank: \d+\)`)
+	exception   = pattern.New(`^(?:[A-Za-z_][\w.]*\.)?[A-Z]\w*(?:Error|Exception|Interrupt|Exit)\b(?::|$)`)
+	glogHead    = pattern.New(`^\[?[IWEF]\d{3,4} \d\d:\d\d:\d\d`)
 )
 
 // own are the failures of a process itself, the most telling first.
 var own = []struct {
 	what string
-	re   *regexp.Regexp
+	re   *pattern.Regexp
 }{
-	{"GPU fault", regexp.MustCompile(`(?i)uncorrectable (?:nvlink|ecc)|\becc error|gpu (?:is lost|has fallen off)|fallen off the bus|NVRM: Xid|CUDA error: (?:unspecified launch failure|an illegal memory access|hardware stack error|misaligned address|device-side assert|uncorrectable)|illegal memory access was encountered|hip error.*(?:illegal|fault)|memory access fault by gpu`)},
-	{"GPU out of memory", regexp.MustCompile(`(?i)cuda out of memory|outofmemoryerror|hip out of memory|CUDA error: out of memory|cublas_status_alloc_failed`)},
-	{"killed for memory", regexp.MustCompile(`(?i)\boom[- ]?kill|out of memory: killed process|cannot allocate memory|\bMemoryError\b|dataloader worker \(pid[^)]*\) is killed by signal: (?:killed|bus error)`)},
-	{"crash of the process", regexp.MustCompile(`(?i)signal (?:9 \(SIGKILL\)|11 \(SIGSEGV\)|7 \(SIGBUS\)|4 \(SIGILL\)|8 \(SIGFPE\)) received|segmentation fault|\bbus error\b|illegal instruction`)},
-	{"shared memory", regexp.MustCompile(`(?i)error while creating shared memory segment|unable to (?:allocate|open) shared memory|insufficient shared memory`)},
-	{"storage", regexp.MustCompile(`(?i)no space left on device|input/output error|stale file handle|read-only file system|transport endpoint is not connected|disk quota exceeded`)},
-	{"CUDA", regexp.MustCompile(`(?i)cuda (?:driver version is insufficient|initialization error)|no cuda-capable device|CUDA error: (?:no kernel image|invalid device|initialization)|cuinit|nvml.*(?:unknown error|driver/library version mismatch)|no CUDA GPUs are available`)},
+	{"GPU fault", pattern.New(`(?i)uncorrectable (?:nvlink|ecc)|\becc error|gpu (?:is lost|has fallen off)|fallen off the bus|NVRM: Xid|CUDA error: (?:unspecified launch failure|an illegal memory access|hardware stack error|misaligned address|device-side assert|uncorrectable)|illegal memory access was encountered|hip error.*(?:illegal|fault)|memory access fault by gpu`)},
+	{"GPU out of memory", pattern.New(`(?i)cuda out of memory|outofmemoryerror|hip out of memory|CUDA error: out of memory|cublas_status_alloc_failed`)},
+	{"killed for memory", pattern.New(`(?i)\boom[- ]?kill|out of memory: killed process|cannot allocate memory|\bMemoryError\b|dataloader worker \(pid[^)]*\) is killed by signal: (?:killed|bus error)`)},
+	{"crash of the process", pattern.New(`(?i)signal (?:9 \(SIGKILL\)|11 \(SIGSEGV\)|7 \(SIGBUS\)|4 \(SIGILL\)|8 \(SIGFPE\)) received|segmentation fault|\bbus error\b|illegal instruction`)},
+	{"shared memory", pattern.New(`(?i)error while creating shared memory segment|unable to (?:allocate|open) shared memory|insufficient shared memory`)},
+	{"storage", pattern.New(`(?i)no space left on device|input/output error|stale file handle|read-only file system|transport endpoint is not connected|disk quota exceeded`)},
+	{"CUDA", pattern.New(`(?i)cuda (?:driver version is insufficient|initialization error)|no cuda-capable device|CUDA error: (?:no kernel image|invalid device|initialization)|cuinit|nvml.*(?:unknown error|driver/library version mismatch)|no CUDA GPUs are available`)},
 }
 
 // Event reads one line; ok is false for lines of plain progress.

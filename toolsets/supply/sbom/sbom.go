@@ -8,10 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/gumshoe-ai/gumshoe/agent/pattern"
 )
 
 // Package is one component.
@@ -159,16 +160,16 @@ func (c Change) String() string {
 // names are those of Debian, RPM, PyPI and conda packages.
 var parts = []struct {
 	part string
-	re   *regexp.Regexp
+	re   *pattern.Regexp
 }{
-	{"CUDA", regexp.MustCompile(`^(?:cuda(?:-.*)?|nvidia-cuda-.*|libcudart.*|libcuda1?|cudatoolkit)$`)},
-	{"NCCL", regexp.MustCompile(`^(?:lib)?(?:nccl|nvidia-nccl|rccl)`)},
-	{"driver library", regexp.MustCompile(`^(?:libnvidia-|nvidia-driver|nvidia-utils|nvidia-fabricmanager|rocm|hip|libnvidia-ml|libcuda)`)},
-	{"CUDA library", regexp.MustCompile(`^(?:lib)?(?:nvidia-)?(?:cudnn|cublas|cufft|curand|cusparse|cusolver|nvjitlink|nvshmem|nvrtc|cutlass|tensorrt)`)},
-	{"engine", regexp.MustCompile(`^(?:vllm|sglang|sgl-kernel|tensorrt[-_]llm|tritonserver|text-generation|lmdeploy|llama-cpp.*|dynamo|ai-dynamo|ray|megatron.*|deepspeed|nixl)$`)},
-	{"framework", regexp.MustCompile(`^(?:torch|pytorch|torchvision|torchaudio|triton|tensorflow|jax|jaxlib|transformers|flash[-_]attn|flashinfer.*|xformers|accelerate|onnxruntime.*)$`)},
-	{"network library", regexp.MustCompile(`^(?:libfabric|aws-ofi-nccl|efa|rdma-core|libibverbs|librdmacm|ucx|libucx|openmpi|libopenmpi|mpich|hcoll|sharp)`)},
-	{"system library", regexp.MustCompile(`^(?:libc6|glibc|libstdc\+\+6|libgcc-s1|libgcc|openssl|libssl\d.*|python3(?:\.\d+)?|python|musl)$`)},
+	{"CUDA", pattern.New(`^(?:cuda(?:-.*)?|nvidia-cuda-.*|libcudart.*|libcuda1?|cudatoolkit)$`)},
+	{"NCCL", pattern.New(`^(?:lib)?(?:nccl|nvidia-nccl|rccl)`)},
+	{"driver library", pattern.New(`^(?:libnvidia-|nvidia-driver|nvidia-utils|nvidia-fabricmanager|rocm|hip|libnvidia-ml|libcuda)`)},
+	{"CUDA library", pattern.New(`^(?:lib)?(?:nvidia-)?(?:cudnn|cublas|cufft|curand|cusparse|cusolver|nvjitlink|nvshmem|nvrtc|cutlass|tensorrt)`)},
+	{"engine", pattern.New(`^(?:vllm|sglang|sgl-kernel|tensorrt[-_]llm|tritonserver|text-generation|lmdeploy|llama-cpp.*|dynamo|ai-dynamo|ray|megatron.*|deepspeed|nixl)$`)},
+	{"framework", pattern.New(`^(?:torch|pytorch|torchvision|torchaudio|triton|tensorflow|jax|jaxlib|transformers|flash[-_]attn|flashinfer.*|xformers|accelerate|onnxruntime.*)$`)},
+	{"network library", pattern.New(`^(?:libfabric|aws-ofi-nccl|efa|rdma-core|libibverbs|librdmacm|ucx|libucx|openmpi|libopenmpi|mpich|hcoll|sharp)`)},
+	{"system library", pattern.New(`^(?:libc6|glibc|libstdc\+\+6|libgcc-s1|libgcc|openssl|libssl\d.*|python3(?:\.\d+)?|python|musl)$`)},
 }
 
 func partOf(name string) (string, int) {
@@ -183,7 +184,7 @@ func partOf(name string) (string, int) {
 
 // versioned are the trailing numbers that distributions put into names:
 // cuda-cudart-12-8, libnccl2, libcudnn9-cuda-12.
-var versioned = regexp.MustCompile(`^(cuda-[a-z-]+?|nvidia-[a-z-]+?-cu|libcudnn|libcublas|libnvinfer)-?\d+(?:[.-]\d+)*((?:-cuda)?(?:-\d+)?)$`)
+var versioned = pattern.New(`^(cuda-[a-z-]+?|nvidia-[a-z-]+?-cu|libcudnn|libcublas|libnvinfer)-?\d+(?:[.-]\d+)*((?:-cuda)?(?:-\d+)?)$`)
 
 // Key tells packages apart across versions.
 func Key(p Package) string {
@@ -298,7 +299,7 @@ func preRelease(word string) int {
 	return -1
 }
 
-var field = regexp.MustCompile(`\d+|[a-zA-Z]+`)
+var field = pattern.New(`\d+|[a-zA-Z]+`)
 
 func fields(v string) []string {
 	// An epoch that both lack is 0; a local part such as +cu128 still tells builds apart.
