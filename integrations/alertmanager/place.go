@@ -146,6 +146,27 @@ func (d *Desk) known(g *group) []incident.Alert {
 // note tells a session of alerts, as far as they are news to it: those that ended count
 // where it knew them.
 func (d *Desk) note(ctx context.Context, i *inc, alerts []incident.Alert) error {
+	over := i.over()
+	return d.learn(ctx, i, slices.DeleteFunc(slices.Clone(alerts), func(a incident.Alert) bool {
+		if a.Status != resolved {
+			return false
+		}
+		known := slices.ContainsFunc(i.s.Alerts, func(o incident.Alert) bool { return o.Fingerprint == a.Fingerprint })
+		// The end of a firing that this session never saw begin, long after its own end,
+		// is none of it: taken, it would pass the next firing off as a flap.
+		return !known || !over.IsZero() && a.StartsAt.After(over.Add(time.Duration(d.cfg.FlapWindow)))
+	}), false)
+}
+
+// adopt tells a session of the alerts of one that is merged into it, which saw them
+// begin: those that ended are the session's as well, and it is over anew with them.
+func (d *Desk) adopt(ctx context.Context, i *inc, alerts []incident.Alert) error {
+	return d.learn(ctx, i, alerts, true)
+}
+
+// learn adds alerts to a session where they are newer than what it has of them. anew
+// says that one that is over ends once more with the end of those.
+func (d *Desk) learn(ctx context.Context, i *inc, alerts []incident.Alert, anew bool) error {
 	now := d.now()
 	have := map[string]incident.Alert{}
 	for _, a := range i.s.Alerts {
@@ -153,13 +174,7 @@ func (d *Desk) note(ctx context.Context, i *inc, alerts []incident.Alert) error 
 	}
 	var news []incident.Alert
 	for _, a := range alerts {
-		old, known := have[a.Fingerprint]
-		if known && !newer(old, a, now) || !known && (a.Status == resolved || len(have) >= sessionAlerts) {
-			continue
-		}
-		// The end of a firing that this session never saw begin, long after its own end,
-		// is none of it: taken, it would pass the next firing off as a flap.
-		if over := i.over(); a.Status == resolved && !over.IsZero() && a.StartsAt.After(over.Add(time.Duration(d.cfg.FlapWindow))) {
+		if old, known := have[a.Fingerprint]; known && !newer(old, a, now) || !known && len(have) >= sessionAlerts {
 			continue
 		}
 		have[a.Fingerprint] = a
@@ -170,7 +185,7 @@ func (d *Desk) note(ctx context.Context, i *inc, alerts []incident.Alert) error 
 		fires = fires || a.Status == firing
 	}
 	var over *bool
-	if len(have) > 0 && fires == !i.s.Resolved.IsZero() {
+	if len(have) > 0 && (fires == !i.s.Resolved.IsZero() || anew && !fires && len(news) > 0) {
 		v := !fires
 		over = &v
 	}

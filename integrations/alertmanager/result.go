@@ -105,10 +105,10 @@ func (s *sender) deliver(ctx context.Context, c *store.Claim) {
 	log := s.d.log.With("result", strings.TrimPrefix(c.Record.Subject, queueResults+"."))
 	err := s.post(ctx, c)
 	switch {
+	case err == nil: // also when the server goes down in this moment
+		err = c.Lease.Done(context.WithoutCancel(ctx))
 	case ctx.Err() != nil:
 		err = c.Lease.Release(context.WithoutCancel(ctx), 0)
-	case err == nil:
-		err = c.Lease.Done(ctx)
 	case s.d.now().Sub(c.Record.At) > maxAge:
 		log.Error("a result was not taken for a day and is given up", "error", err)
 		err = c.Lease.Done(ctx)

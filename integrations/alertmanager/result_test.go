@@ -14,6 +14,7 @@ import (
 
 	"github.com/gumshoe-ai/gumshoe/agent/incident"
 	"github.com/gumshoe-ai/gumshoe/agent/session"
+	"github.com/gumshoe-ai/gumshoe/agent/store"
 )
 
 // hook is a server that takes results, and fails at first.
@@ -53,6 +54,7 @@ func TestResultsArePosted(t *testing.T) {
 	l.restart() // what is to be told is known from the journal
 	l.step()
 	l.step() // once
+	l.desk.lease = store.MaxLease // the clock also turns while a result is on its way
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { l.desk.results.run(ctx); close(done) }()

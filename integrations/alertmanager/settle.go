@@ -85,7 +85,7 @@ func (d *Desk) merge(ctx context.Context, i *inc) error {
 		if i.s.Opened.Before(o.s.Opened) || i.s.Opened.Equal(o.s.Opened) && i.s.ID < o.s.ID {
 			keep, drop = i, o
 		}
-		if err := d.note(ctx, keep, drop.s.Alerts); err != nil {
+		if err := d.adopt(ctx, keep, drop.s.Alerts); err != nil {
 			return err
 		}
 		s, err := d.svc.Merge(ctx, drop.s.ID, keep.s.ID)
