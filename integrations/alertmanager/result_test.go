@@ -53,7 +53,7 @@ func TestResultsArePosted(t *testing.T) {
 	l.work()
 	l.restart() // what is to be told is known from the journal
 	l.step()
-	l.step() // once
+	l.step()                      // once
 	l.desk.lease = store.MaxLease // the clock also turns while a result is on its way
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
