@@ -365,8 +365,8 @@ func (d *Desk) deliver(ctx context.Context, c *store.Claim) error {
 		return done(ctx, c)
 	}
 	if err := d.hear(ctx, del); err != nil {
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if ctx.Err() != nil { // the next desk need not wait for the end of the lease
+			return errors.Join(ctx.Err(), c.Lease.Release(context.WithoutCancel(ctx), 0))
 		}
 		d.log.Error("alerts could not be worked on; they come again", "subject", c.Record.Subject, "attempt", c.Attempt, "error", err)
 		err := c.Lease.Release(ctx, backoff(c.Attempt))
@@ -380,7 +380,7 @@ func (d *Desk) deliver(ctx context.Context, c *store.Claim) error {
 
 // done ends a claim. One that was lost comes again, and is then nothing new.
 func done(ctx context.Context, c *store.Claim) error {
-	if err := c.Lease.Done(ctx); !errors.Is(err, store.ErrLost) {
+	if err := c.Lease.Done(context.WithoutCancel(ctx)); !errors.Is(err, store.ErrLost) {
 		return err
 	}
 	return nil
