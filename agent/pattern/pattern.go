@@ -1,5 +1,5 @@
 // Package pattern holds regular expressions that are compiled when they are first used.
-// There are some hundred of them, and most runs of the program come to few.
+// The toolsets have dozens of them, and most runs of the program come to few.
 package pattern
 
 import (
@@ -16,7 +16,7 @@ type Regexp struct {
 }
 
 // New gives an expression. One that is not well-formed panics when it is first used; a
-// test of the house compiles all that are written in the source.
+// test of this package compiles all that are written in the source.
 func New(text string) *Regexp { return &Regexp{text: text} }
 
 func (r *Regexp) compiled() *regexp.Regexp {
