@@ -132,10 +132,6 @@ func noted(t *testing.T, c evals.Case, of *asked) *App {
 // recorded cluster stands still, so that nothing kept ever ages by itself.
 func TestNoToolsetServesAnOlderRead(t *testing.T) {
 	t.Parallel()
-	all, err := evals.Embedded()
-	if err != nil {
-		t.Fatal(err)
-	}
 	rows := map[string]struct{ id, source string }{
 		"kube":     {"k8s-service-selector", "cluster"},
 		"dra":      {"dra-selector-excludes-all", "cluster"},
@@ -154,10 +150,7 @@ func TestNoToolsetServesAnOlderRead(t *testing.T) {
 	for name, row := range rows {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, err := evals.Find(all, row.id)
-			if err != nil {
-				t.Fatal(err)
-			}
+			c := mustFind(t, row.id)
 			var of asked
 			a := noted(t, c, &of)
 			nowhere := event.SinkFunc(func(event.Event) {})

@@ -14,10 +14,10 @@ import (
 	"k8s.io/client-go/restmapper"
 
 	"github.com/gumshoe-ai/gumshoe/agent/event"
-	"github.com/gumshoe-ai/gumshoe/evals"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle"
 	"github.com/gumshoe-ai/gumshoe/evals/bundle/apiserver"
 	"github.com/gumshoe-ai/gumshoe/integrations/app"
+	"github.com/gumshoe-ai/gumshoe/integrations/app/apptest"
 	"github.com/gumshoe-ai/gumshoe/planner"
 	"github.com/gumshoe-ai/gumshoe/planner/actions"
 )
@@ -26,14 +26,7 @@ import (
 // "action: verb Kind, verb Kind", or "action: missing PARAM", "action: refused".
 func compiled(t *testing.T, id string) []string {
 	t.Helper()
-	fsys, err := evals.Embedded()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := evals.Find(fsys, id)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := apptest.Case(t, id)
 	factory, err := app.NewFactory(app.Defaults())
 	if err != nil {
 		t.Fatal(err)

@@ -16,9 +16,8 @@ type Staged struct {
 	Keep *app.Keeper
 }
 
-// Stage opens a service on the recorded cluster of a case that ships, until the test
-// ends. It executes plans; set may change how it is configured.
-func Stage(t testing.TB, id string, set ...func(*app.Config, *app.ServiceConfig)) Staged {
+// Case gives a case that ships.
+func Case(t testing.TB, id string) evals.Case {
 	t.Helper()
 	fsys, err := evals.Embedded()
 	if err != nil {
@@ -28,6 +27,14 @@ func Stage(t testing.TB, id string, set ...func(*app.Config, *app.ServiceConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+// Stage opens a service on the recorded cluster of a case that ships, until the test
+// ends. It executes plans; set may change how it is configured.
+func Stage(t testing.TB, id string, set ...func(*app.Config, *app.ServiceConfig)) Staged {
+	t.Helper()
+	c := Case(t, id)
 	cfg, sc := app.Defaults(), app.ServiceConfig{Execute: true}
 	cfg.Store.Dir = t.TempDir()
 	for _, f := range set {
